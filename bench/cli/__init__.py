@@ -1,0 +1,5 @@
+"""The command `bench`."""
+
+
+def main() -> None:
+    raise SystemExit("not here yet")

@@ -1,0 +1,85 @@
+"""Everything that can go wrong and is not a bug.
+
+BenchError
+├─ UsageError          2   bad flag, unknown model or backend, bad TOML
+├─ PrerequisiteError   3   runtime, driver, permission, disk or memory missing
+├─ CaseError           4   prepare, open or a step failed; recorded, the sweep goes on
+├─ InvalidMeasurement  5   gate, placement, throttling, gap; recorded as invalid
+└─ StoreError          6   newer schema, corrupt record
+
+Anything else that escapes is a bug: a traceback and exit code 70. 75 is a busy machine, 130 an interrupt.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+EXIT_BUG = 70
+EXIT_BUSY = 75
+EXIT_INTERRUPTED = 130
+
+
+class BenchError(Exception):
+    """One line for the user: what, where, the likely cause, the next command.
+
+    `what` says what is wrong, `where` the file, flag or case, `cause` the likely reason, `remedy` what to type next.
+    """
+
+    exit_code: ClassVar[int] = EXIT_BUG
+
+    def __init__(self, what: str, *, where: str | None = None, cause: str | None = None, remedy: str | None = None):
+        self.what, self.where, self.cause, self.remedy = what, where, cause, remedy
+        super().__init__(self.what)
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.what}" if self.where else self.what
+        if self.cause:
+            text += f" ({self.cause})"
+        if self.remedy:
+            text += f"; {self.remedy}"
+        return text
+
+
+class UsageError(BenchError):
+    """The command line or an input file asks for something that does not exist."""
+
+    exit_code = 2
+
+
+class PrerequisiteError(BenchError):
+    """This machine lacks something; `remedy` is what to install or execute."""
+
+    exit_code = 3
+
+
+class CaseError(BenchError):
+    """One case could not be executed; it is recorded as failed and the sweep goes on.
+
+    `phase` is where it happened: prepare, certify, open, gate, measure or close.
+    """
+
+    exit_code = 4
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        phase: str | None = None,
+        where: str | None = None,
+        cause: str | None = None,
+        remedy: str | None = None,
+    ):
+        super().__init__(what, where=where, cause=cause, remedy=remedy)
+        self.phase = phase
+
+
+class InvalidMeasurement(BenchError):
+    """It ran, but the numbers must not be believed; it is recorded as invalid."""
+
+    exit_code = 5
+
+
+class StoreError(BenchError):
+    """The results store cannot be read or written."""
+
+    exit_code = 6

@@ -1,0 +1,277 @@
+"""The nouns that worker, adapters and parent share: frozen dataclasses of the standard library and numpy.
+
+None means "not measured" or "not known"; never 0, never a guess.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Int32 = npt.NDArray[np.int32]
+Float32 = npt.NDArray[np.float32]
+
+Family = Literal["llama", "qwen2", "qwen3"]
+Fidelity = Literal["native", "exact"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RopeScaling:
+    """Llama 3's frequency scaling (`rope_type: llama3` in the published configurations)."""
+
+    factor: float
+    low_freq_factor: float
+    high_freq_factor: float
+    original_context: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arch:
+    """Architecture numbers of a dense decoder: RMSNorm, SwiGLU, rotary positions, grouped KV heads.
+
+    llama has neither biases nor QK-norm, qwen2 has biases on Q, K and V, qwen3 normalizes each head of Q and K.
+    """
+
+    family: Family
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    ffn: int
+    vocab: int
+    context: int
+    rope_theta: float
+    norm_eps: float
+    tied: bool
+    rope_scaling: RopeScaling | None = None
+
+    @property
+    def qkv_bias(self) -> bool:
+        return self.family == "qwen2"
+
+    @property
+    def qk_norm(self) -> bool:
+        return self.family == "qwen3"
+
+    @property
+    def q_rows(self) -> int:
+        return self.heads * self.head_dim
+
+    @property
+    def kv_rows(self) -> int:
+        return self.kv_heads * self.head_dim
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """What is fed: `depth` tokens untimed, then `prompt_tokens` in steps of at most `chunk`, then `new_tokens`.
+
+    `name` follows llama-bench: pp512, tg128, pp512+tg128, with `@dDEPTH` and `xBATCH` appended.
+    `first_id_from_prompt` is True for IN/OUT workloads (chat, rag, ...), where the prompt's step yields the first of
+    the new tokens and new_tokens - 1 decode steps follow; False for llama-bench's, where new_tokens steps follow.
+    """
+
+    name: str
+    prompt_tokens: int
+    new_tokens: int
+    depth: int = 0
+    batch: int = 1
+    chunk: int = 512
+    first_id_from_prompt: bool = False
+
+    @property
+    def decode_steps(self) -> int:
+        return max(0, self.new_tokens - 1) if self.first_id_from_prompt else self.new_tokens
+
+    @property
+    def positions(self) -> int:
+        """Positions of the KV cache that one repetition fills."""
+        return self.depth + self.prompt_tokens + self.decode_steps
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One point of a sweep. `options` are the adapter's own (`--set`), complete with their defaults."""
+
+    model: str
+    scheme: str
+    weights: str
+    arch: Arch
+    backend: str
+    device: str | None
+    provider: str | None
+    fidelity: Fidelity
+    workload: Workload
+    kv_capacity: int
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """For people: `smollm2-135m-int8 onnx pp512`."""
+        return f"{self.model}-{self.scheme} {self.backend} {self.workload.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadGroup:
+    """Cases that one launch executes on one loaded model: they differ in their workload's lengths only."""
+
+    cases: tuple[Case, ...]
+
+    @property
+    def first(self) -> Case:
+        return self.cases[0]
+
+    @property
+    def batch(self) -> int:
+        return self.first.workload.batch
+
+    @property
+    def kv_capacity(self) -> int:
+        return self.first.kv_capacity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """What an adapter derived from an artifact: a folder, and notes that `open` needs to read it again.
+
+    `files` are names relative to `path`; the harness seals each with its size and digest and checks the seal before
+    every open. `notes` must survive JSON.
+    """
+
+    path: str
+    files: tuple[str, ...]
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """A device as its runtime names it; `uuid` None where the runtime cannot tell."""
+
+    kind: str
+    name: str
+    index: int = 0
+    uuid: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Availability:
+    """Whether a backend can execute here: versions and devices, or the reason and the remedy (a command)."""
+
+    versions: dict[str, str] = field(default_factory=dict)
+    devices: tuple[Device, ...] = ()
+    providers: tuple[str, ...] = ()
+    reason: str | None = None
+    remedy: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.reason is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requirements:
+    """What must be installed for a backend: pip requirements, and notes on drivers a wheel cannot bring."""
+
+    packages: tuple[str, ...]
+    index_url: str | None = None
+    notes: str | None = None
+
+
+NoReason = Literal["NOT_WIRED", "NOT_UPSTREAM", "NEVER", "MEMORY"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Support:
+    """Yes, or no with the reason: we have not built it, the runtime lacks it, it cannot exist, it does not fit."""
+
+    ok: bool
+    reason: NoReason | None = None
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One `--set key=value` of an adapter. `prepare` is True when its value changes the prepared files.
+
+    `default` None with kind int or str means "the runtime's own choice".
+    """
+
+    kind: type[int] | type[float] | type[str] | type[bool]
+    default: int | float | str | bool | None
+    help: str
+    prepare: bool = False
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """One claim and where it was read: an API call, a log line, a file."""
+
+    source: str
+    claim: str
+
+
+Activations = Literal["f32", "f16", "bf16", "a8-g32", "a8-token", "a8-tensor"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseFacts:
+    """Effective precision of one phase: what the inputs of the matrix products are rounded to, and the arithmetic.
+
+    `kernels` maps a kind of work ("matmul", "attention", "embedding") to the kernel that does it.
+    """
+
+    activations: Activations
+    compute: Literal["f32", "f16", "bf16"]
+    kernels: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """What the runtime put on one device: the share of the matrix products and the operations by kind."""
+
+    device: str
+    matmul_share: float
+    operations: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionFacts:
+    """What a session really does, read back from the runtime; each item's origin stands in `evidence`.
+
+    `asked_placement` is the name that `placement` must carry for everything that computes. `resident_weight_bytes` is
+    all weights as this runtime holds them; `embedding_bytes` the part that a decode step only looks rows up in (0 when
+    the table serves as lm_head too). Both None where they cannot be known.
+    """
+
+    weights: str
+    prefill: PhaseFacts
+    decode: PhaseFacts
+    kv_cache: str
+    asked_placement: str
+    placement: tuple[Placement, ...]
+    threads: int | None
+    resident_weight_bytes: int | None
+    embedding_bytes: int | None
+    kv_bytes_per_token: int | None
+    evidence: tuple[Evidence, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryUse:
+    """Memory of one device as the runtime's allocator counts it; None = cannot be known."""
+
+    device: str
+    weights_bytes: int | None = None
+    kv_bytes: int | None = None
+    allocator_peak_bytes: int | None = None
+
+
+def precision_class(phase: PhaseFacts, kv_cache: str) -> str:
+    """The id of the error that a phase's declared precision predicts: `a8-g32`, `bf16`, `f32+kv8`, ..."""
+    base = phase.activations if phase.activations != "f32" else phase.compute
+    return base + ("+kv8" if kv_cache in ("u8", "i8") else "")
