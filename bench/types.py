@@ -232,7 +232,11 @@ class PhaseFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """What the runtime put on one device: the share of the matrix products and the operations by kind."""
+    """What the runtime put on one device: the share of the matrix products and the computing operations by kind.
+
+    Host bookkeeping (shapes, indices) that a runtime always keeps on the CPU does not belong into `operations`; the
+    adapter names it in its evidence.
+    """
 
     device: str
     matmul_share: float
@@ -243,7 +247,7 @@ class Placement:
 class SessionFacts:
     """What a session really does, read back from the runtime; each item's origin stands in `evidence`.
 
-    `asked_placement` is the name that `placement` must carry for everything that computes. `resident_weight_bytes` is
+    `devices` are the ones that compute. `asked_placement` is the name that `placement` must carry for everything that computes. `resident_weight_bytes` is
     all weights as this runtime holds them; `embedding_bytes` the part that a decode step only looks rows up in (0 when
     the table serves as lm_head too). Both None where they cannot be known.
     """
@@ -252,6 +256,7 @@ class SessionFacts:
     prefill: PhaseFacts
     decode: PhaseFacts
     kv_cache: str
+    devices: tuple[Device, ...]
     asked_placement: str
     placement: tuple[Placement, ...]
     threads: int | None

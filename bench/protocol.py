@@ -1,0 +1,76 @@
+"""What parent and worker say to each other: one job in, events out, JSON lines both ways.
+
+Standard library only: the worker executes inside a vendor's image.
+"""
+
+from __future__ import annotations
+
+import json
+import types
+import typing
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from typing import Any, Literal, TypeVar
+
+from bench.types import LoadGroup, Prepared
+
+T = TypeVar("T")
+Task = Literal["probe", "prepare", "certify", "measure"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One task for one fresh worker. `adapter` is `module:Attribute`; paths are absolute.
+
+    prepare writes into `prepared_folder`; certify and measure read `prepared`. `layers` cuts the model (certificates of
+    large models). `reference` is the folder of the float32 reference, None where nothing can be compared.
+    """
+
+    task: Task
+    adapter: str
+    group: LoadGroup | None = None
+    artifact: str | None = None
+    layers: int | None = None
+    prepared_folder: str | None = None
+    prepared: Prepared | None = None
+    reference: str | None = None
+    repetitions: int = 5
+    budget_s: float | None = None
+    seed: int = 0
+
+
+def encode(value: Any) -> bytes:
+    """A dataclass or a mapping as one line of JSON; NaN and infinities are refused."""
+    plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+    return json.dumps(plain, separators=(",", ":"), allow_nan=False, default=_plain).encode() + b"\n"
+
+
+def decode(cls: type[T], data: bytes | str) -> T:
+    """The inverse of `encode` for the dataclass `cls`; unknown fields are an error."""
+    return typing.cast(T, revive(cls, json.loads(data)))
+
+
+def revive(hint: Any, value: Any) -> Any:
+    """`value` from JSON as an instance of the type `hint`: dataclasses, tuples, lists, dicts, optionals, scalars."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return None if value is None else revive(next(a for a in args if a is not type(None)), value)
+    if origin is tuple:
+        return tuple(revive(args[0], item) for item in value)
+    if origin is list:
+        return [revive(args[0], item) for item in value]
+    if isinstance(hint, type) and is_dataclass(hint):
+        hints = typing.get_type_hints(hint)
+        known = {f.name for f in fields(hint)}
+        if unknown := set(value) - known:
+            raise ValueError(f"{hint.__name__} has no field {', '.join(sorted(unknown))}")
+        return hint(**{key: revive(hints[key], item) for key, item in value.items()})
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """dataclasses nested in mappings, and numpy scalars, for json.dumps."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if hasattr(value, "item"):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} cannot be sent between processes")
