@@ -65,10 +65,10 @@ class ReadProbe:
             for worker in workers:
                 worker.start()
             barrier.wait()
-            started = time.perf_counter_ns()
+            started = time.monotonic_ns()
             for worker in workers:
                 worker.join()
-            self.rates.append(self.buffer_bytes * 1e9 / (time.perf_counter_ns() - started))
+            self.rates.append(self.buffer_bytes * 1e9 / (time.monotonic_ns() - started))
 
     def result(self) -> Ceiling:
         best = max(self.rates)

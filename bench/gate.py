@@ -237,4 +237,7 @@ def _for_the_reader(logits: Float32, reference: Float32) -> tuple[float, float]:
 
 def _log_softmax(logits: Float32) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    log: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = shifted - np.log(
+        np.exp(shifted).sum(axis=-1, keepdims=True)
+    )
+    return log

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -47,7 +48,6 @@ def token_ids(workload: Workload, vocab: int, seed: int, repetition: int) -> Int
     Only the untimed depth is the same in every repetition, so that it need not be fed again.
     """
 
-
     def draw(count: int, *key: int) -> Int32:
         generator = np.random.Generator(np.random.PCG64([seed, *key]))
         return generator.integers(0, vocab, size=(workload.batch, count), dtype=np.int32)
@@ -84,7 +84,7 @@ def repetition(session: Session, workload: Workload, ids: Int32, clock: Clock, *
         marks[index] = clock()
     return Sample(
         prefill_s=(marks[0] - started) / 1e9 if chunks else None,
-        step_s=tuple((after - before) / 1e9 for before, after in zip(marks, marks[1:], strict=False)),
+        step_s=tuple((after - before) / 1e9 for before, after in pairwise(marks)),
     )
 
 

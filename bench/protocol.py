@@ -6,11 +6,15 @@ Standard library only: the worker executes inside a vendor's image.
 from __future__ import annotations
 
 import json
+import os
+import time
 import types
 import typing
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any, Literal, TypeVar
 
+from bench import errors
+from bench.errors import BenchError
 from bench.types import LoadGroup, Prepared
 
 T = TypeVar("T")
@@ -65,6 +69,48 @@ def revive(hint: Any, value: Any) -> Any:
             raise ValueError(f"{hint.__name__} has no field {', '.join(sorted(unknown))}")
         return hint(**{key: revive(hints[key], item) for key, item in value.items()})
     return value
+
+
+class Events:
+    """Writes one event a line, each with one write, so that a killed worker leaves only whole lines or one part."""
+
+    def __init__(self, descriptor: int):
+        self._descriptor = descriptor
+        self._last_progress_ns = 0
+
+    def __call__(self, event: str, **fields: Any) -> None:
+        line = encode({"event": event, "at_ns": time.monotonic_ns(), **fields})
+        while line:
+            line = line[os.write(self._descriptor, line) :]
+
+    def progress(self, done: int, total: int) -> None:
+        """At most ten a second: a builder may report every tensor."""
+        now = time.monotonic_ns()
+        if done >= total or now - self._last_progress_ns > 10**8:
+            self._last_progress_ns = now
+            self("progress", done=done, total=total)
+
+
+def describe(error: BenchError) -> dict[str, Any]:
+    """An error as fields of an event; `rebuild` in the parent is the inverse."""
+    return {
+        "kind": type(error).__name__,
+        "what": error.what,
+        "where": error.where,
+        "cause": error.cause,
+        "remedy": error.remedy,
+        "phase": getattr(error, "phase", None),
+    }
+
+
+def rebuild(fields: dict[str, Any]) -> errors.BenchError:
+    """The inverse of `describe`."""
+    kind = getattr(errors, fields["kind"])
+    told = {key: fields.get(key) for key in ("where", "cause", "remedy")}
+    if issubclass(kind, errors.CaseError):
+        told["phase"] = fields.get("phase")
+    error: errors.BenchError = kind(fields["what"], **told)
+    return error
 
 
 def _plain(value: Any) -> Any:

@@ -247,9 +247,9 @@ class Placement:
 class SessionFacts:
     """What a session really does, read back from the runtime; each item's origin stands in `evidence`.
 
-    `devices` are the ones that compute. `asked_placement` is the name that `placement` must carry for everything that computes. `resident_weight_bytes` is
-    all weights as this runtime holds them; `embedding_bytes` the part that a decode step only looks rows up in (0 when
-    the table serves as lm_head too). Both None where they cannot be known.
+    `devices` are the ones that compute. `asked_placement` is the name that `placement` must carry for everything that
+    computes. `resident_weight_bytes` is all weights as this runtime holds them; `embedding_bytes` the part that a
+    decode step only looks rows up in (0 when the table serves as lm_head too). Both None where they cannot be known.
     """
 
     weights: str

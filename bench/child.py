@@ -1,0 +1,138 @@
+"""One worker process seen from the parent: start it, read its events, end it, explain its death."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from bench.collector.host_memory import HostMemory, oom_kills
+from bench.errors import CaseError, PrerequisiteError
+from bench.protocol import Job, encode
+
+TICK_S = 0.05
+GRACE_S = 5.0
+SILENCE = {"event": "tick"}
+"""What `events` yields when nothing was said for a while, so that the parent can show that time passes."""
+
+
+class Child:
+    """A started worker. Use as a context manager: leaving it ends the process, however one leaves.
+
+    `command` starts `bench.worker` in some interpreter; what the worker and its runtime print goes to `log`.
+    """
+
+    def __init__(self, command: Sequence[str], job: Job, log: Path, env: Mapping[str, str], limit_s: float):
+        self.log, self.limit_s = log, limit_s
+        self.memory = HostMemory()
+        self._phase = "start"
+        self._oom_kills = oom_kills()
+        self._log = log.open("ab")
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                env=dict(env),
+                start_new_session=True,  # Ctrl-C reaches the parent alone, which ends the worker in order
+            )
+        except OSError as error:
+            self._log.close()
+            raise PrerequisiteError(
+                f"cannot start the worker: {error.strerror}", where=command[0], remedy="check --python or reinstall"
+            ) from error
+        self.memory.watch(self._process.pid)
+        self._send(job)
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.end()
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """Events until the worker ends, `SILENCE` in between; CaseError when it dies, stalls or takes too long."""
+        assert self._process.stdout
+        deadline = time.monotonic() + self.limit_s
+        buffer = b""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            while True:
+                ready = selector.select(TICK_S)
+                self.memory.sample()
+                if time.monotonic() > deadline:
+                    raise CaseError(
+                        f"took longer than {self.limit_s:.0f} s", phase=self._phase, remedy="raise --timeout"
+                    )
+                if not ready:
+                    yield SILENCE
+                    continue
+                data = os.read(self._process.stdout.fileno(), 1 << 16)
+                if not data:
+                    break
+                *lines, buffer = (buffer + data).split(b"\n")
+                for line in lines:
+                    event: dict[str, Any] = json.loads(line)
+                    if event["event"] == "phase":
+                        self._phase = event["name"]
+                        self.memory.mark(event["name"])
+                    yield event
+        self._check_exit()
+
+    def end(self) -> None:
+        """End the worker: politely, then for good. A second call does nothing."""
+        if self._process.poll() is None:
+            for send, patience_s in ((signal.SIGTERM, GRACE_S), (signal.SIGKILL, None)):
+                try:
+                    os.killpg(self._process.pid, send)
+                    self._process.wait(patience_s)
+                    break
+                except subprocess.TimeoutExpired:
+                    continue
+                except ProcessLookupError:
+                    self._process.wait()
+                    break
+        for stream in (self._process.stdin, self._process.stdout, self._log):
+            if stream:
+                stream.close()
+
+    def _send(self, job: Job) -> None:
+        assert self._process.stdin
+        try:
+            self._process.stdin.write(encode(job))
+            self._process.stdin.close()
+        except BrokenPipeError:
+            pass  # it died at once; `events` finds out why
+
+    def _check_exit(self) -> None:
+        """Raise CaseError unless the worker ended by itself with exit code 0."""
+        code = self._process.wait()
+        if code == 0:
+            return
+        if code > 0:
+            raise CaseError(f"the worker ended with exit code {code}", phase=self._phase, cause=self._last_words())
+        name = signal.Signals(-code).name
+        if -code == signal.SIGKILL and oom_kills() > self._oom_kills:
+            raise CaseError(
+                f"the worker was killed by the kernel ({name}): out of memory",
+                phase=self._phase,
+                cause=f"it had reached {self.memory.peak_text()}",
+                remedy="take a smaller model, batch or context, or free memory",
+            )
+        cause = "killed from outside" if -code in (signal.SIGKILL, signal.SIGTERM) else self._last_words()
+        raise CaseError(f"the worker died of {name}", phase=self._phase, cause=cause, remedy="see the launch's log")
+
+    def _last_words(self) -> str | None:
+        """The last line of the log that says something."""
+        with self.log.open("rb") as file:
+            file.seek(max(0, self.log.stat().st_size - 4096))
+            lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+        return f"last log line: {lines[-1][:200]}" if lines else None

@@ -1,0 +1,1 @@
+"""Readings of the machine: facts about the host, memory of the worker."""

@@ -1,0 +1,145 @@
+"""What a worker does with a job: prepare, certify, measure. Each task ends by itself; its results are its events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench import attest, gate
+from bench import measure as timed
+from bench.api import Backend, Session
+from bench.artifacts.reader import open_artifact
+from bench.artifacts.stored_reference import Reference, load_reference
+from bench.ceiling import ReadProbe
+from bench.errors import BenchError, CaseError, InvalidMeasurement
+from bench.protocol import Events, Job, describe
+from bench.types import LoadGroup, Prepared, SessionFacts
+
+
+def prepare(backend: Backend, job: Job, events: Events) -> None:
+    """Let the adapter write its files into the folder the parent made."""
+    assert job.group and job.artifact and job.prepared_folder
+    with _phase("prepare", events):
+        artifact = open_artifact(Path(job.artifact))
+        view = artifact.cut(job.layers) if job.layers else artifact
+        prepared = backend.prepare(job.group.first, view, Path(job.prepared_folder), events.progress)
+    events("prepared", prepared=prepared)
+
+
+def certify(backend: Backend, job: Job, events: Events) -> None:
+    """The exact configuration against the reference, and the bits it was fed against the artifact's."""
+    assert job.group and job.artifact and job.reference
+    artifact = open_artifact(Path(job.artifact))
+    view = artifact.cut(job.layers) if job.layers else artifact
+    with _opened(backend, job, events) as session, _phase("certify", events):
+        events("certificate", certificate=gate.certify(session, load_reference(Path(job.reference)), view))
+
+
+def measure(backend: Backend, job: Job, events: Events) -> None:
+    """Probe the memory, load, attest, gate, then time each case of the group in the order given."""
+    assert job.group
+    probe = ReadProbe()
+    with _phase("ceiling", events):
+        probe.measure()
+    with _opened(backend, job, events) as session:
+        _first_step(session, job.group, events)
+        facts, reference = _proven(backend, session, job, events)
+        for index, case in enumerate(job.group.cases):
+            try:
+                _case(session, index, job, facts, reference, events)
+            except BenchError as error:
+                events("case-error", case=index, label=case.label, **describe(error))
+                if not isinstance(error, InvalidMeasurement):
+                    raise
+        events("memory", at="end", uses=session.memory())
+    with _phase("ceiling", events):
+        probe.measure()
+    events("ceiling", ceiling=probe.result())
+    events("done")
+
+
+def _proven(backend: Backend, session: Session, job: Job, events: Events) -> tuple[SessionFacts, Reference | None]:
+    """Facts and gate, before any timing; raises InvalidMeasurement where either says no."""
+    if not backend.computes or job.reference is None:
+        facts = session.facts()
+        events("facts", facts=facts)
+        return facts, None
+    with _phase("gate", events):
+        reference = load_reference(Path(job.reference))
+        facts, checks = gate.native(session, reference)
+    events("facts", facts=facts)
+    events("gate", checks=checks)
+    reasons = [r for r in (attest.misplaced(facts), *(check.reason for check in checks)) if r]
+    if reasons:
+        raise InvalidMeasurement("; ".join(reasons))
+    return facts, reference
+
+
+def _case(
+    session: Session, index: int, job: Job, facts: SessionFacts, reference: Reference | None, events: Events
+) -> None:
+    """One case: consistent at its own shape, warmed up, timed."""
+    assert job.group
+    case = job.group.cases[index]
+    vocab, workload, clock = case.arch.vocab, case.workload, time.monotonic_ns
+    if reference is not None:
+        with _phase("consistency", events, case=index, label=case.label):
+            check = gate.self_consistency(session, workload, vocab, job.seed, facts, reference)
+        events("shape", case=index, check=check)
+        if check.reason:
+            raise InvalidMeasurement(check.reason)
+    with _phase("warm-up", events, case=index, label=case.label):
+        timed.warm_up(session, workload, vocab, job.seed, clock)
+    with _phase("measure", events, case=index, label=case.label):
+        taken = timed.samples(
+            session, workload, vocab, repetitions=job.repetitions, budget_s=job.budget_s, seed=job.seed, clock=clock
+        )
+        for count, sample in enumerate(taken, 1):
+            events("sample", case=index, sample=sample)
+            events.progress(count, max(count, job.repetitions))
+        timed.check_last_logits(session)
+    events("memory", at="case", case=index, uses=session.memory())
+    events("case-done", case=index)
+
+
+def _first_step(session: Session, group: LoadGroup, events: Events) -> None:
+    """Time the first decode step apart: many runtimes compile or pack weights in it."""
+    started = time.monotonic_ns()
+    with _phase("first-step", events):
+        ids = timed.token_ids(group.first.workload, group.first.arch.vocab, 0, 0)[:, :1].copy()
+        session.step(ids)
+        session.rewind(0)
+    events("first-step", seconds=(time.monotonic_ns() - started) / 1e9)
+
+
+@contextmanager
+def _opened(backend: Backend, job: Job, events: Events) -> Iterator[Session]:
+    """Open and, whatever happens, close."""
+    assert job.group and (job.prepared or not backend.computes)
+    started = time.monotonic_ns()
+    with _phase("open", events):
+        session = backend.open(job.group, job.prepared or Prepared(path="", files=()))
+    events("opened", seconds=(time.monotonic_ns() - started) / 1e9)
+    try:
+        yield session
+    finally:
+        session.close()
+
+
+@contextmanager
+def _phase(name: str, events: Events, **fields: object) -> Iterator[None]:
+    """Mark begin and end, and name the phase in errors that do not say where they happened."""
+    events("phase", name=name, **fields)
+    try:
+        yield
+    except CaseError as error:
+        error.phase = error.phase or name
+        raise
+    except BenchError:
+        raise
+    except MemoryError as error:
+        raise CaseError("out of memory", phase=name, cause=str(error) or None) from error
+    except Exception as error:
+        raise CaseError(f"{type(error).__name__}: {error}", phase=name, cause="see the launch's log") from error
