@@ -12,6 +12,8 @@ Anything else that escapes is a bug: a traceback and exit code 70. 75 is a busy 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import ClassVar
 
 EXIT_BUG = 70
@@ -83,3 +85,16 @@ class StoreError(BenchError):
     """The results store cannot be read or written."""
 
     exit_code = 6
+
+
+def unknown_name(
+    kind: str, name: str, known: Iterable[str], *, where: str | None = None, remedy: str | None = None
+) -> UsageError:
+    """The error for a name that is none of `known`: it suggests the nearest, or lists all where none is near."""
+    names = sorted(known)
+    near = get_close_matches(name, names, n=3, cutoff=0.6)
+    if near:
+        cause = f"nearest: {', '.join(near)}"
+    else:
+        cause = f"known: {', '.join(names)}" if names else f"there is no {kind} at all"
+    return UsageError(f"unknown {kind} {name!r}", where=where, cause=cause, remedy=remedy)

@@ -1,0 +1,276 @@
+"""From what is asked to what will be executed: load groups of cases, what they need, and whether that fits. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import random
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from bench.api import Backend
+from bench.errors import PrerequisiteError, UsageError, unknown_name
+from bench.spec import Catalog, layer_parameters, parse_workload
+from bench.types import Arch, Case, Fidelity, LoadGroup, Option, Support, Workload
+from bench.units import MIB, render_bytes
+
+SMALLEST_KV_CAPACITY = 1024
+WEIGHT_BITS = {"int8": 8.5, "int4": 4.5, "fp16": 16.0, "bf16": 16.0}
+"""Bits of one weight in the canonical file, its share of a float16 scale included."""
+TABLE_BITS = {**WEIGHT_BITS, "int4": 8.5}
+"""The same for the embedding and lm_head."""
+
+KV_BYTES = 4
+"""Bytes of one number in the cache: float32, the widest that a runtime keeps."""
+GATE_POSITIONS = 32
+"""Positions whose logits a runtime holds at once while it is gated."""
+RUNTIME_SHARE, RUNTIME_BYTES = 1.25, 512 * MIB
+"""Host memory over the weights: ONNX Runtime peaks at 1.29 times 8.1 GB of weights while it loads them."""
+FILE_BYTES_PER_S = 3e8
+"""At which weights are written, converted and loaded; only for the estimated minutes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What was asked for: the product of its lists. `options` are raw `--set` strings, `models` are MODEL-SCHEME."""
+
+    backends: tuple[str, ...]
+    models: tuple[str, ...]
+    workloads: tuple[str, ...] = ("pp512", "tg128")
+    devices: tuple[str | None, ...] = (None,)
+    provider: str | None = None
+    fidelity: Fidelity = "native"
+    weights: str = "synthetic"
+    launches: int = 1
+    repetitions: int = 5
+    options: Mapping[str, str] = field(default_factory=dict)
+    seed: int = 0
+    chunk: int = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to execute, in order, and what was refused beforehand with the reason."""
+
+    groups: tuple[LoadGroup, ...]
+    refused: tuple[tuple[Case, Support], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What one load group needs, at most about. `host_bytes` is the peak of its worker with everything in host memory.
+
+    `minutes` counts preparing, loading, and the steps of all repetitions and launches at the rates given.
+    """
+
+    artifact_bytes: int
+    prepared_bytes: int
+    kv_bytes: int
+    logits_bytes: int
+    host_bytes: int
+    minutes: float
+
+    @property
+    def disk_bytes(self) -> int:
+        return self.artifact_bytes + self.prepared_bytes
+
+
+def make_plan(request: Request, catalog: Catalog, adapters: Mapping[str, Backend]) -> Plan:
+    """Load groups in order of models, backends and devices; the workloads of each in seeded random order.
+
+    `adapters` holds the adapter of every name in `request.backends`. UsageError for anything unknown or out of range.
+    """
+    _check(request)
+    groups: list[LoadGroup] = []
+    refused: list[tuple[Case, Support]] = []
+    workloads = _unique(parse_workload(text, request.chunk) for text in request.workloads)
+    for model in _unique(request.models):
+        for name in _unique(request.backends):
+            options = parse_options(name, adapters[name].options, request.options)
+            for device in _unique(request.devices):
+                cases = [
+                    _case(request, catalog, model, adapters[name].name, device, options, workload)
+                    for workload in workloads
+                ]
+                verdicts = [(case, adapters[name].support(case)) for case in cases]
+                refused += [(case, support) for case, support in verdicts if not support.ok]
+                groups += group_cases(case for case, support in verdicts if support.ok)
+    return Plan(tuple(shuffled(group, request.seed) for group in groups), tuple(refused))
+
+
+def group_cases(cases: Iterable[Case]) -> list[LoadGroup]:
+    """Cases that share one loaded model together: equal but for the lengths of their workloads."""
+    groups: dict[str, list[Case]] = {}
+    for case in cases:
+        shape = replace(case.workload, name="", prompt_tokens=0, new_tokens=0, depth=0, first_id_from_prompt=False)
+        groups.setdefault(case_key(replace(case, workload=shape)), []).append(case)
+    return [LoadGroup(cases=tuple(members)) for members in groups.values()]
+
+
+def shuffled(group: LoadGroup, seed: int, launch: int = 0) -> LoadGroup:
+    """The group with its cases in the random order of one launch; equal arguments give an equal order."""
+    cases = sorted(group.cases, key=case_key)
+    random.Random(f"{seed} {launch} {case_key(cases[0])}").shuffle(cases)
+    return LoadGroup(cases=tuple(cases))
+
+
+def case_key(case: Case) -> str:
+    """32 hex digits that name a case in the journal: equal cases have equal keys in every process."""
+    return hashlib.sha256(json.dumps(asdict(case), sort_keys=True).encode()).hexdigest()[:32]
+
+
+def kv_capacity(workload: Workload, arch: Arch, model: str) -> int:
+    """Positions to reserve: a power of two, 1024 or more, never beyond the model's context.
+
+    UsageError where the workload itself needs more positions than the context has.
+    """
+    if workload.positions > arch.context:
+        raise UsageError(
+            f"{model} has a context of {arch.context} tokens, workload {workload.name} needs {workload.positions}",
+            remedy="choose a shorter workload or a smaller depth",
+        )
+    power = 1 << max(0, workload.positions - 1).bit_length()
+    return min(max(power, SMALLEST_KV_CAPACITY), arch.context)
+
+
+def parse_options(backend: str, known: Mapping[str, Option], raw: Mapping[str, str]) -> dict[str, Any]:
+    """Values of all options of a backend: those given, as their kind, and the defaults of the others."""
+    for key in raw:
+        if key not in known:
+            raise unknown_name("option", key, known, where=f"backend {backend}", remedy=_listing(known))
+    return {
+        key: _parse_option(f"backend {backend}, option {key}", option, raw[key]) if key in raw else option.default
+        for key, option in known.items()
+    }
+
+
+def weight_bytes(arch: Arch, scheme: str) -> int:
+    """Bytes of all weights of the canonical file, the embedding table included."""
+    layers = arch.layers * layer_parameters(arch) * WEIGHT_BITS[scheme]
+    return math.ceil((layers + _table_weights(arch) * TABLE_BITS[scheme]) / 8)
+
+
+def estimate(
+    group: LoadGroup,
+    *,
+    read_bytes_per_s: float,
+    flops: float,
+    repetitions: int,
+    launches: int = 1,
+    computes: bool = True,
+) -> Estimate:
+    """What a load group needs, from the read bandwidth and the arithmetic rate of the device.
+
+    `computes` False is a backend without a model: it needs nothing. Attention's arithmetic is left out.
+    """
+    case, arch = group.first, group.first.arch
+    if not computes:
+        return Estimate(
+            artifact_bytes=0, prepared_bytes=0, kv_bytes=0, logits_bytes=0, host_bytes=RUNTIME_BYTES, minutes=0.0
+        )
+    weights = weight_bytes(arch, case.scheme)
+    kv = 2 * arch.layers * arch.kv_rows * group.kv_capacity * group.batch * KV_BYTES
+    logits = GATE_POSITIONS * group.batch * arch.vocab * 4
+    busy_s = sum(_seconds(member, read_bytes_per_s, flops) for member in group.cases) * (repetitions + 1)
+    file_s = weights / FILE_BYTES_PER_S
+    return Estimate(
+        artifact_bytes=weights,
+        prepared_bytes=weights,
+        kv_bytes=kv,
+        logits_bytes=logits,
+        host_bytes=math.ceil(weights * RUNTIME_SHARE) + kv + logits + RUNTIME_BYTES,
+        minutes=(2 * file_s + launches * (file_s + busy_s)) / 60,
+    )
+
+
+def check_fits(needed: Estimate, free_disk_bytes: int | None, host_available_bytes: int | None) -> None:
+    """PrerequisiteError where disk or memory cannot hold an estimate; None for what is available: not checked."""
+    if free_disk_bytes is not None and needed.disk_bytes > free_disk_bytes:
+        raise PrerequisiteError(
+            f"needs {render_bytes(needed.disk_bytes)} of disk, {render_bytes(free_disk_bytes)} are free",
+            remedy="`bench cache prune` frees space, BENCH_CACHE names another folder",
+        )
+    if host_available_bytes is not None and needed.host_bytes > host_available_bytes:
+        raise PrerequisiteError(
+            f"needs {render_bytes(needed.host_bytes)} of memory, {render_bytes(host_available_bytes)} are available",
+            remedy="choose a smaller model, scheme, batch or depth, or end other programs",
+        )
+
+
+def _check(request: Request) -> None:
+    for flag, value in (("--launches", request.launches), ("--repetitions", request.repetitions)):
+        if value < 1:
+            raise UsageError(f"{value} is too few", where=flag, remedy="give at least 1")
+    for flag, given in (
+        ("--backend", request.backends),
+        ("--model", request.models),
+        ("--workload", request.workloads),
+        ("--device", request.devices),
+    ):
+        if not given:
+            raise UsageError("is empty", where=flag, remedy=f"`bench list {flag[2:]}s` shows what there is")
+
+
+def _case(
+    request: Request,
+    catalog: Catalog,
+    name: str,
+    backend: str,
+    device: str | None,
+    options: dict[str, Any],
+    workload: Workload,
+) -> Case:
+    model, scheme, arch, _ = catalog.resolve(name)
+    return Case(
+        model=model,
+        scheme=scheme,
+        weights=request.weights,
+        arch=arch,
+        backend=backend,
+        device=device,
+        provider=request.provider,
+        fidelity=request.fidelity,
+        workload=workload,
+        kv_capacity=kv_capacity(workload, arch, model),
+        options=options,
+    )
+
+
+def _parse_option(where: str, option: Option, text: str) -> Any:
+    words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+    if option.choices and text not in option.choices:
+        raise UsageError(f"{text!r} is no choice", where=where, cause=f"choices: {', '.join(option.choices)}")
+    try:
+        value = words[text.lower()] if option.kind is bool else option.kind(text)
+    except (ValueError, KeyError):
+        value = None
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        kind = {bool: "true or false", int: "a whole number", float: "a number"}.get(option.kind, "text")
+        raise UsageError(f"{text!r} is not {kind}", where=where, cause=option.help)
+    return value
+
+
+def _listing(known: Mapping[str, Option]) -> str:
+    if not known:
+        return "it takes no options"
+    return "it takes " + ", ".join(f"{key} ({option.help})" for key, option in sorted(known.items()))
+
+
+def _table_weights(arch: Arch) -> int:
+    return arch.vocab * arch.hidden * (1 if arch.tied else 2)
+
+
+def _seconds(case: Case, read_bytes_per_s: float, flops: float) -> float:
+    """Of one repetition: prefill bound by arithmetic, decode by reading the weights and the filled cache."""
+    arch, workload = case.arch, case.workload
+    matrices = arch.layers * layer_parameters(arch)
+    read = (matrices * WEIGHT_BITS[case.scheme] + arch.vocab * arch.hidden * TABLE_BITS[case.scheme]) / 8
+    filled = 2 * arch.layers * arch.kv_rows * KV_BYTES * workload.positions * workload.batch
+    prefill_s = 2 * matrices * workload.batch * (workload.depth + workload.prompt_tokens) / flops
+    return prefill_s + workload.decode_steps * (read + filled) / read_bytes_per_s
+
+
+def _unique(items: Iterable[Any]) -> list[Any]:
+    return list(dict.fromkeys(items))
