@@ -1,0 +1,50 @@
+"""The three keys of a record: which series it belongs to, which row of a table, and at which precision. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import msgspec
+
+
+def canonical_json(value: Any) -> bytes:
+    """The one spelling of `value` that is hashed: keys sorted, no spaces, UTF-8, no NaN (ValueError)."""
+    plain = msgspec.to_builtins(value)
+    return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def series_key(identity: Any) -> str:
+    """Hex SHA-256 of the whole identity (a Struct or its mapping): records with equal keys are one series."""
+    return _digest(identity)
+
+
+def config_key(identity: Any) -> str:
+    """Hex SHA-256 of the identity without the host and the physical device: equal on another machine of its kind."""
+    plain: dict[str, Any] = msgspec.to_builtins(identity)
+    plain = {name: value for name, value in plain.items() if name != "host_id"}
+    physical = ("uuid", "index")
+    plain["devices"] = [
+        {name: value for name, value in device.items() if name not in physical} for device in plain.get("devices", [])
+    ]
+    return _digest(plain)
+
+
+def precision_key(facts: Any) -> str | None:
+    """Hex SHA-256 of the effective precision; None where nothing is known.
+
+    Weights, activations and arithmetic of both phases, KV cache: when a runtime changes its defaults a new segment
+    starts. Kernel names and evidence are left out, for they change without the numbers changing.
+    """
+    if facts is None:
+        return None
+    plain: dict[str, Any] = msgspec.to_builtins(facts)
+    phases = {
+        phase: {name: plain[phase][name] for name in ("activations", "compute")} for phase in ("prefill", "decode")
+    }
+    return _digest({"weights": plain["weights"], "kv_cache": plain["kv_cache"], **phases})
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(canonical_json(value)).hexdigest()

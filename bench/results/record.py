@@ -1,0 +1,198 @@
+"""A record: what one case of one launch leaves in the store, and its way to bytes and back."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from bench.errors import StoreError
+from bench.results.ids import UUID7_PATTERN, check_uuid7, new_uuid7
+from bench.results.keys import config_key, precision_key, series_key
+from bench.results.schema import (
+    Ceiling,
+    Covariates,
+    Energy,
+    Facts,
+    Gate,
+    Identity,
+    Info,
+    Load,
+    Memory,
+    Origin,
+    Reason,
+    Sample,
+    Status,
+)
+
+SCHEMA = "bench.record"
+SCHEMA_VERSION = "1.0"
+
+new_record_id = new_uuid7
+Uuid7 = Annotated[str, Meta(pattern=UUID7_PATTERN)]
+
+__all__ = ["SCHEMA", "SCHEMA_VERSION", "Record", "check_uuid7", "decode", "encode", "new_record", "new_record_id"]
+
+
+class Record(Struct, frozen=True, kw_only=True, dict=True):
+    """One case of one launch. `dict=True` lets a decoded record remember its bytes, so that unknown fields survive."""
+
+    schema: str = SCHEMA
+    schema_version: str = SCHEMA_VERSION
+    record_id: Uuid7
+    launch_id: Uuid7
+    origin: Origin
+    status: Status
+    reason: Reason | None = None
+    series_key: str
+    config_key: str
+    precision_key: str | None = None
+    identity: Identity
+    covariates: Covariates
+    info: Info
+    facts: Facts | None = None
+    gate: Gate | None = None
+    ceiling: Ceiling | None = None
+    load: Load | None = None
+    samples: list[Sample] = []
+    memory: list[Memory] = []
+    energy: Energy | None = None
+    warnings: list[str] = []
+
+    @property
+    def path(self) -> Path | None:
+        """The file it was read from; its folder holds the launch's events and log. None if it was built here."""
+        return self.__dict__.get("path")
+
+    @property
+    def proven(self) -> bool:
+        """Whether it may be ranked: `ok`, and measured here rather than claimed by an import."""
+        return self.status == "ok" and self.origin == "measured"
+
+    def raw(self) -> dict[str, Any]:
+        """The record as plain JSON values, with the fields that this version does not know."""
+        stored: bytes | None = self.__dict__.get("stored")
+        mapping: dict[str, Any] = msgspec.json.decode(stored) if stored else msgspec.to_builtins(self)
+        return mapping
+
+
+class _Head(Struct):
+    schema: str
+    schema_version: str
+
+
+_DECODER = msgspec.json.Decoder(Record)
+_HEAD = msgspec.json.Decoder(_Head)
+
+
+def new_record(
+    *,
+    launch_id: str,
+    status: Status,
+    identity: Identity,
+    covariates: Covariates,
+    info: Info,
+    origin: Origin = "measured",
+    reason: Reason | None = None,
+    facts: Facts | None = None,
+    **measured: Any,
+) -> Record:
+    """A record with a fresh id and its three keys; `measured` are the remaining fields of Record."""
+    return Record(
+        record_id=new_record_id(),
+        launch_id=launch_id,
+        origin=origin,
+        status=status,
+        reason=reason,
+        series_key=series_key(identity),
+        config_key=config_key(identity),
+        precision_key=precision_key(facts),
+        identity=identity,
+        covariates=covariates,
+        info=info,
+        facts=facts,
+        **measured,
+    )
+
+
+def encode(record: Record) -> bytes:
+    """`record` as one line of JSON. ValueError for NaN, infinity, or a value that could not be read back."""
+    mapping = record.raw()
+    _refuse_non_finite(mapping, "record")
+    data = msgspec.json.encode(mapping)
+    try:
+        _DECODER.decode(data)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"record {record.record_id} would not be readable: {error}") from None
+    return data + b"\n"
+
+
+def decode(data: bytes, path: Path | None = None) -> Record:
+    """The record in `data`. StoreError naming `path` if it is damaged, no record, or of a newer major version.
+
+    A newer minor version is read; `raw()` keeps the fields that it added.
+    """
+    where = str(path) if path else "record"
+    try:
+        _check_version(_HEAD.decode(data), where)
+        record = _DECODER.decode(data)
+    except msgspec.ValidationError as error:
+        raise StoreError(f"not a valid record: {error}", where=where, remedy="move the file out of the store") from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise StoreError(
+            f"corrupt record: {_located(str(error), data)}",
+            where=where,
+            cause="the file was truncated or edited",
+            remedy="restore it or move it out of the store",
+        ) from None
+    record.__dict__.update(stored=data, path=path)
+    return record
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of a record, generated from the Structs; committed as record.schema.json."""
+    schema = msgspec.json.schema(Record)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"{SCHEMA} {SCHEMA_VERSION}",
+        **schema,
+    }
+
+
+def _check_version(head: _Head, where: str) -> None:
+    if head.schema != SCHEMA:
+        raise StoreError(f"not a record: its schema is {head.schema[:60]!r}, not {SCHEMA!r}", where=where)
+    parts = re.fullmatch(r"(\d{1,6})\.(\d{1,6})", head.schema_version)
+    major, ours = int(parts[1]) if parts else 0, int(SCHEMA_VERSION.split(".")[0])
+    if major > ours:
+        raise StoreError(
+            f"schema {head.schema_version} is newer than {SCHEMA_VERSION}, the newest that this version reads",
+            where=where,
+            remedy="upgrade evenbench",
+        )
+    if major < 1:
+        raise StoreError(f"schema version {head.schema_version[:60]!r} never existed", where=where)
+
+
+def _located(message: str, data: bytes) -> str:
+    """msgspec's message with its byte position also as a line, which editors understand."""
+    if position := re.search(r"\(byte (\d+)\)", message):
+        line = data[: int(position[1])].count(b"\n") + 1
+        return message.replace(position[0], f"(line {line}, byte {position[1]})")
+    return f"{message} (after {len(data)} bytes)"
+
+
+def _refuse_non_finite(value: Any, where: str) -> None:
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{where} is {value}: not measured is None, never a number")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _refuse_non_finite(item, f"{where}.{key}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _refuse_non_finite(item, f"{where}[{index}]")

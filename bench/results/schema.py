@@ -1,0 +1,212 @@
+"""The parts of a record, schema 1.0: the shape of what a launch leaves on disk.
+
+Every value is in the unit that its name ends in. None means "not measured" or "not known"; never 0, never a guess.
+Fields that this version does not know are ignored, not refused: an addition raises the minor version and carries a
+default, a changed meaning raises the major version. docs/records.md describes every field.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct, field
+
+Status = Literal["ok", "unproven", "invalid", "unsupported", "failed"]
+Origin = Literal["measured", "imported"]
+
+Seconds = Annotated[float, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=0)]
+Bytes = Annotated[int, Meta(ge=0)]
+
+
+class Reason(Struct, frozen=True, kw_only=True):
+    """Why a record is not `ok`: `what` for people, `code` and `phase` for sorting, `remedy` the next command."""
+
+    what: str
+    code: str | None = None
+    phase: str | None = None
+    cause: str | None = None
+    remedy: str | None = None
+
+
+class Weights(Struct, frozen=True, kw_only=True):
+    """Where the weights come from and the digest of the canonical file."""
+
+    source: str
+    digest: str | None = None
+
+
+class DeviceRef(Struct, frozen=True, kw_only=True):
+    """A device as its runtime names it."""
+
+    kind: str
+    name: str
+    uuid: str | None = None
+    index: int = 0
+
+
+class WorkloadRef(Struct, frozen=True, kw_only=True):
+    """What was fed; the fields of `bench.types.Workload`, and `load` for servers."""
+
+    name: str
+    prompt_tokens: Count
+    new_tokens: Count
+    depth: Count = 0
+    batch: Annotated[int, Meta(ge=1)] = 1
+    chunk: Count | None = None
+    first_id_from_prompt: bool = False
+    load: dict[str, Any] | None = None
+
+    @property
+    def decode_steps(self) -> int:
+        return max(0, self.new_tokens - 1) if self.first_id_from_prompt else self.new_tokens
+
+
+class Identity(Struct, frozen=True, kw_only=True):
+    """What makes two records comparable: all of it is hashed into `series_key`."""
+
+    model: str
+    scheme: str
+    weights: Weights
+    backend: str
+    workload: WorkloadRef
+    provider: str | None = None
+    fidelity: str = "native"
+    host_id: str | None = None
+    devices: list[DeviceRef] = []
+    parallel: dict[str, int] = {}
+    placement: dict[str, str | None] = {}
+    kv_capacity: int | None = None
+    options: dict[str, Any] = {}
+    method: int = 1
+    definition: str | None = None
+
+
+class Code(Struct, frozen=True, kw_only=True):
+    """The version of this project that measured."""
+
+    commit: str | None = None
+    dirty: bool | None = None
+
+
+class Covariates(Struct, frozen=True, kw_only=True):
+    """What may explain a change but does not start a new series."""
+
+    runtime: dict[str, str] = {}
+    builder: int | None = None
+    driver: str | None = None
+    firmware: str | None = None
+    kernel: str | None = None
+    governor: str | None = None
+    power_cap_w: float | None = None
+    code: Code | None = None
+
+
+class Info(Struct, frozen=True, kw_only=True):
+    """Facts for people; `sweep_id` and `case_key` tie a record to the journal that planned it."""
+
+    started_at_utc: str | None = None
+    host: dict[str, Any] = {}
+    command: str | None = None
+    launch_index: int | None = None
+    sweep_id: str | None = None
+    case_key: str | None = None
+    redacted: bool = False
+
+
+class Phase(Struct, frozen=True, kw_only=True):
+    """Effective precision of one phase."""
+
+    activations: str
+    compute: str
+    kernels: dict[str, str] = {}
+
+
+class PlacedOn(Struct, frozen=True, kw_only=True):
+    """What the runtime put on one device."""
+
+    device: str
+    matmul_share: float | None = None
+    operations: dict[str, int] = {}
+
+
+class Claim(Struct, frozen=True, kw_only=True):
+    """One claim and where it was read."""
+
+    source: str
+    claim: str
+
+
+class Facts(Struct, frozen=True, kw_only=True):
+    """What the session really did, read back from the runtime."""
+
+    weights: str
+    prefill: Phase
+    decode: Phase
+    kv_cache: str
+    asked_placement: str | None = None
+    placement: list[PlacedOn] = []
+    threads: int | None = None
+    resident_weight_bytes: Bytes | None = None
+    embedding_bytes: Bytes | None = None
+    kv_bytes_per_token: Bytes | None = None
+    canonical_weight_bytes: Bytes | None = None
+    evidence: list[Claim] = []
+
+
+class Gate(Struct, frozen=True, kw_only=True):
+    """The proof that this was the model: measured error against the error its precision predicts."""
+
+    verdict: str
+    class_: str | None = field(default=None, name="class")
+    error: float | None = None
+    predicted: float | None = None
+    worst_error: float | None = None
+    kl_mean: float | None = None
+    top1_ratio: float | None = None
+    certificate: dict[str, Any] | None = None
+    shapes: list[dict[str, Any]] = []
+
+
+class Ceiling(Struct, frozen=True, kw_only=True):
+    """Read bandwidth of the same device, probed in the same launch; `spread` is (best - worst) / best."""
+
+    read_bytes_per_s: Annotated[float, Meta(gt=0)] | None = None
+    spread: float | None = None
+    llc_bytes: Bytes | None = None
+
+
+class Load(Struct, frozen=True, kw_only=True):
+    """What it took to get ready, each apart; `page_cache` is "warm" or "cold"."""
+
+    prepare_s: Seconds | None = None
+    load_s: Seconds | None = None
+    page_cache: str | None = None
+    first_step_s: Seconds | None = None
+
+
+class Sample(Struct, frozen=True, kw_only=True):
+    """The timings of one repetition: the whole prefill, and each decode step."""
+
+    kind: str = "step"
+    prefill_s: Seconds | None = None
+    step_s: list[Seconds] = []
+
+
+class Memory(Struct, frozen=True, kw_only=True):
+    """Memory of one device, each figure by its own name."""
+
+    device: str
+    weights_bytes: Bytes | None = None
+    kv_bytes: Bytes | None = None
+    allocator_peak_bytes: Bytes | None = None
+    device_delta_bytes: int | None = None
+    anon_peak_bytes: Bytes | None = None
+    file_peak_bytes: Bytes | None = None
+
+
+class Energy(Struct, frozen=True, kw_only=True):
+    """Energy of the measured phases; None with the reason where no meter reached it."""
+
+    package_j: float | None = None
+    reason: str | None = None
