@@ -1,0 +1,123 @@
+"""`onnx`: ONNX Runtime over a graph that this package builds from the artifact; any execution provider by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from bench.api import Artifact, Progress
+from bench.errors import CaseError
+from bench.types import (
+    Availability,
+    Case,
+    Family,
+    LoadGroup,
+    Option,
+    Prepared,
+    Requirements,
+    Support,
+    Workload,
+)
+
+if TYPE_CHECKING:
+    from backends.onnx.session import OnnxSession
+
+CPU = "CPUExecutionProvider"
+SCHEMES = ("int8", "int4", "fp16")
+ACCURACY_LEVELS = {"native": 4, "exact": 0}
+"""MatMulNBits' accuracy_level: 4 is what onnxruntime-genai ships, 0 computes in float32."""
+PACKAGES = ("onnxruntime>=1.24", "onnx>=1.21")
+
+
+class Onnx:
+    """The adapter; importing it loads no runtime."""
+
+    name = "onnx"
+    builder = 1
+    computes = True
+    options: Mapping[str, Option] = {
+        "threads": Option(kind=int, default=None, help="threads of one operation; default: the physical cores allowed"),
+        "allow_spinning": Option(kind=bool, default=True, help="idle threads spin instead of sleeping"),
+        "graph_optimization": Option(
+            kind=str, default="all", help="level of graph optimization", choices=("basic", "extended", "all")
+        ),
+    }
+
+    def probe(self) -> Availability:
+        """Versions, devices and providers, plugins included; never raises."""
+        try:
+            from backends.onnx import providers
+
+            versions = {name: metadata.version(name) for name in ("onnx",)}
+            present = providers.present()
+            return Availability(
+                versions={"onnxruntime": providers.version(), **versions},
+                devices=providers.devices(),
+                providers=tuple(sorted(present)),
+            )
+        except Exception as error:  # "never raises": a broken installation must not end `bench doctor`
+            return Availability(
+                reason=f"ONNX Runtime cannot be imported: {type(error).__name__}: {error}",
+                remedy="pip install 'evenbench[onnx]'",
+            )
+
+    def requirements(self, accelerator: str | None) -> Requirements:
+        """The CPU's packages, or those that bring the execution provider `accelerator`."""
+        from backends.onnx.packages import package_of
+
+        package = package_of(accelerator) if accelerator else None
+        if package is None or package == "onnxruntime":
+            return Requirements(packages=PACKAGES)
+        notes = f"{package} brings {accelerator}; its driver comes from the vendor"
+        if package.startswith(("onnxruntime-ep-", "onnxruntime-qnn")):
+            return Requirements(packages=(*PACKAGES, package), notes=notes)
+        return Requirements(packages=(package, *PACKAGES[1:]), notes=notes)
+
+    def support(self, case: Case) -> Support:
+        """Pure and total: decided from the case alone."""
+        if case.scheme not in SCHEMES:
+            detail = f"scheme {case.scheme}: the graph is built for {', '.join(SCHEMES)}"
+            return Support(ok=False, reason="NOT_WIRED", detail=detail)
+        if case.arch.family not in get_args(Family):
+            return Support(ok=False, reason="NOT_WIRED", detail=f"architecture {case.arch.family}")
+        on_cpu = case.provider in (None, CPU)
+        if on_cpu and case.workload.batch > 1 and _appends_several_tokens(case.workload):
+            detail = (
+                "GroupQueryAttention on CPU takes several new tokens on a filled cache for one row only; "
+                f"batch {case.workload.batch} needs depth and prompt in one step (now chunks of {case.workload.chunk})"
+            )
+            return Support(ok=False, reason="NOT_UPSTREAM", detail=detail)
+        return Support(ok=True)
+
+    def prepare(self, case: Case, artifact: Artifact, into: Path, progress: Progress) -> Prepared:
+        """Write `weights.bin` and the graphs `native.onnx` and `exact.onnx` over it."""
+        from backends.onnx import graph, weights
+
+        if artifact.scheme not in SCHEMES:
+            raise CaseError(f"scheme {artifact.scheme} is not wired", phase="prepare", where="backend onnx")
+        stored = weights.write(artifact, into / graph.WEIGHTS_FILE, progress)
+        files = [graph.WEIGHTS_FILE]
+        for fidelity, level in ACCURACY_LEVELS.items():
+            files.append(f"{fidelity}.onnx")
+            (into / files[-1]).write_bytes(graph.build(artifact.arch, stored, level).SerializeToString())
+        notes = {"arch": asdict(artifact.arch), "inv_freq": artifact.inv_freq().tolist()}
+        return Prepared(path=str(into), files=tuple(files), notes=notes)
+
+    def open(self, group: LoadGroup, prepared: Prepared) -> OnnxSession:
+        """Load on the provider and device asked for, or refuse with PrerequisiteError or CaseError."""
+        from backends.onnx.session import OnnxSession
+
+        return OnnxSession(group, prepared)
+
+
+def _appends_several_tokens(workload: Workload) -> bool:
+    """Whether a step of several tokens meets a cache that is not empty."""
+    steps = [
+        min(workload.chunk, tokens - start)
+        for tokens in (workload.depth, workload.prompt_tokens)
+        for start in range(0, tokens, workload.chunk)
+    ]
+    return any(tokens > 1 for tokens in steps[1:])

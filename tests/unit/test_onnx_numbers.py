@@ -1,0 +1,204 @@
+"""The ONNX graph against the float32 reference: exact agrees, native errs as predicted, every way of stepping agrees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backends.onnx import Onnx
+from backends.onnx.session import OnnxSession
+from bench.artifacts.reader import CanonicalArtifact, open_artifact
+from bench.artifacts.reference import forward, gate_ids
+from bench.artifacts.synthesize import synthesize
+from bench.errors import CaseError
+from bench.types import Arch, Case, Fidelity, Float32, Int32, LoadGroup, Prepared, RopeScaling, Workload
+
+CAPACITY = 48
+LLAMA = Arch(
+    family="llama",
+    layers=3,
+    hidden=256,
+    heads=8,
+    kv_heads=2,
+    head_dim=32,
+    ffn=352,
+    vocab=1024,
+    context=256,
+    rope_theta=10_000.0,
+    norm_eps=1e-5,
+    tied=False,
+)
+SCALING = RopeScaling(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_context=32)
+ARCHS = {
+    "llama": LLAMA,
+    "llama-tied": replace(LLAMA, tied=True),
+    "llama3-rope": replace(LLAMA, rope_theta=500_000.0, rope_scaling=SCALING),
+    "qwen2": replace(LLAMA, family="qwen2", norm_eps=1e-6),
+    "qwen2-tied": replace(LLAMA, family="qwen2", tied=True),
+    "qwen3": replace(LLAMA, family="qwen3", head_dim=64),
+    "qwen3-tied": replace(LLAMA, family="qwen3", head_dim=64, tied=True),
+}
+SCHEMES = ("int8", "int4", "fp16")
+
+
+@dataclass
+class Model:
+    artifact: CanonicalArtifact
+    prepared: Prepared
+    ids: Int32
+    expected: dict[str, Float32]
+
+    @contextmanager
+    def opened(self, fidelity: Fidelity, batch: int = 1) -> Iterator[OnnxSession]:
+        with closing(Onnx().open(LoadGroup(cases=(case(self.artifact, fidelity, batch),)), self.prepared)) as session:
+            yield session
+
+
+def case(artifact: CanonicalArtifact, fidelity: Fidelity = "exact", batch: int = 1) -> Case:
+    return Case(
+        model="small",
+        scheme=artifact.scheme,
+        weights="synthetic",
+        arch=artifact.arch,
+        backend="onnx",
+        device=None,
+        provider=None,
+        fidelity=fidelity,
+        workload=Workload(name="pp32", prompt_tokens=32, new_tokens=0, batch=batch),
+        kv_capacity=CAPACITY,
+        options={"threads": 2},
+    )
+
+
+def made(folder: Path, name: str, scheme: str) -> Model:
+    canonical, prepared = folder / "canonical", folder / "prepared"
+    canonical.mkdir()
+    prepared.mkdir()
+    synthesize(canonical, model=name, arch=ARCHS[name], scheme=scheme, processes=1)
+    artifact = open_artifact(canonical)
+    ids = gate_ids(artifact)
+    ready = Onnx().prepare(case(artifact), artifact, prepared, lambda done, total: None)
+    return Model(artifact, ready, ids, forward(artifact, ids, ("f32", "a8-g32")))
+
+
+@pytest.fixture(scope="module", params=[(name, scheme) for name in ARCHS for scheme in SCHEMES], ids="-".join)
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Model:
+    name, scheme = request.param
+    return made(tmp_path_factory.mktemp("onnx"), name, scheme)
+
+
+@pytest.fixture(scope="module")
+def qwen2(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return made(tmp_path_factory.mktemp("onnx"), "qwen2", "int8")
+
+
+def relative_error(logits: Float32, expected: Float32) -> float:
+    centred = expected - expected.mean(axis=-1, keepdims=True)
+    return float(np.linalg.norm(logits - expected) / np.linalg.norm(centred))
+
+
+def all_logits(session: OnnxSession, ids: Int32) -> Float32:
+    session.rewind(0)
+    session.step(ids, want="all")
+    return session.logits().copy()
+
+
+def test_exact_agrees_with_the_reference(model: Model) -> None:
+    with model.opened("exact") as session:
+        assert relative_error(all_logits(session, model.ids[None])[0], model.expected["f32"]) < 1e-5
+
+
+def test_native_errs_as_its_declared_class_predicts(model: Model) -> None:
+    with model.opened("native") as session:
+        error = relative_error(all_logits(session, model.ids[None])[0], model.expected["f32"])
+        declared = session.facts().prefill.activations
+    if declared == "f32":
+        assert error < 1e-5
+    else:
+        predicted = relative_error(model.expected[declared], model.expected["f32"])
+        print(f"native / predicted = {error / predicted:.3f} ({error:.2e})")
+        assert 0.8 <= error / predicted <= 1.25
+
+
+def test_fed_equals_the_artifact_bit_by_bit(model: Model) -> None:
+    with model.opened("native") as session:
+        for name in model.artifact.names():
+            fed = session.fed(name)
+            assert fed is not None and fed.same_bits(model.artifact.tensor(name)), name
+        assert session.fed("blk.0.no_such.weight") is None
+
+
+def test_batch_rows_agree_with_each_row_alone(model: Model) -> None:
+    rows = np.stack([np.roll(model.ids, shift) for shift in (0, 3, 11, 20)])
+    with model.opened("exact", batch=4) as session:
+        together = all_logits(session, rows)
+        session.rewind(31)
+        session.step(rows[:, 31:])
+        decoded = session.logits().copy()
+        alone = np.concatenate([all_logits(session, row[None]) for row in rows])
+    assert relative_error(together[0], model.expected["f32"]) < 1e-5
+    assert relative_error(together, alone) < 1e-5
+    assert relative_error(decoded, alone[:, -1]) < 1e-5
+
+
+def test_chunks_and_single_tokens_agree_with_one_step(qwen2: Model) -> None:
+    ids = qwen2.ids[None]
+    with qwen2.opened("exact") as session:
+        whole = all_logits(session, ids)
+        for cuts in ([16, 16], [7, 20, 5], [20] + [1] * 12, [1] * 32):
+            session.rewind(0)
+            start, parts = 0, []
+            for count in cuts:
+                session.step(ids[:, start : start + count], want="all")
+                parts.append(session.logits().copy())
+                start += count
+            assert relative_error(np.concatenate(parts, axis=1), whole) < 1e-5, cuts
+
+
+def test_last_is_the_last_of_all_and_its_argmax_is_returned(qwen2: Model) -> None:
+    ids = qwen2.ids[None]
+    with qwen2.opened("exact") as session:
+        returned = session.step(ids)
+        last = session.logits().copy()
+        whole = all_logits(session, ids)
+    assert last.shape == (1, 1024) and whole.shape == (1, 32, 1024)
+    assert relative_error(last, whole[:, -1]) < 1e-6
+    assert returned.dtype == np.int32 and returned[0] == whole[0, -1].argmax()
+
+
+def test_rewind_continues_as_if_the_rest_had_never_been(qwen2: Model) -> None:
+    ids = qwen2.ids[None]
+    with qwen2.opened("exact") as session:
+        whole = all_logits(session, ids)
+        assert session.rewind(10)
+        session.step(ids[:, 20:30])
+        assert session.rewind(10)
+        session.step(ids[:, 10:], want="all")
+        assert relative_error(session.logits(), whole[:, 10:]) < 1e-6
+        assert not session.rewind(33)
+        assert session.rewind(0)
+
+
+def test_step_refuses_what_does_not_fit(qwen2: Model) -> None:
+    with qwen2.opened("exact") as session:
+        session.step(np.zeros((1, CAPACITY), np.int32))
+        with pytest.raises(CaseError, match="do not fit"):
+            session.step(np.zeros((1, 1), np.int32))
+        session.rewind(0)
+        with pytest.raises(CaseError, match="do not fit"):
+            session.step(np.zeros((2, 1), np.int32))
+        assert session.step(np.zeros((1, 1), np.int32)).shape == (1,)
+
+
+def test_the_declared_gap_is_real(qwen2: Model) -> None:
+    """Batch > 1 and several tokens on a filled cache: when ONNX Runtime learns it, `support` must say yes."""
+    ids = np.stack([qwen2.ids, qwen2.ids])
+    with qwen2.opened("exact", batch=2) as session:
+        session.step(ids[:, :16])
+        with pytest.raises(CaseError, match="batch_size must be 1"):
+            session.step(ids[:, 16:])
