@@ -1,0 +1,255 @@
+"""Every column a table can have, declared once: what it holds, how it reads, when it is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from bench.reports import row as read
+from bench.reports.metrics import METRICS, PERCENTILE_FLOORS
+from bench.reports.row import Row
+from bench.units import NOT_MEASURED, render_duration, render_number
+
+Cell = str | int | float | None
+
+
+Peers = Sequence[Sequence[Cell]]
+"""Values of one column: a list for each set of rows that share model, backend and workload."""
+
+
+def always(values: Peers) -> bool:
+    """Shown in every table."""
+    return True
+
+
+def when_used(values: Peers) -> bool:
+    """Shown where some row has a value."""
+    return any(value is not None for peers in values for value in peers)
+
+
+def when_differing(values: Peers) -> bool:
+    """Shown where it tells apart rows that look alike otherwise."""
+    return any(len(set(peers) - {None}) > 1 for peers in values)
+
+
+def never(values: Peers) -> bool:
+    """Only in CSV, which has every column."""
+    return False
+
+
+def plain(value: Cell) -> str:
+    """Text as it is."""
+    return NOT_MEASURED if value is None else str(value)
+
+
+def number(value: Cell) -> str:
+    """Three significant digits."""
+    return value if isinstance(value, str) else render_number(value)
+
+
+def ratio(value: Cell) -> str:
+    """Two decimals."""
+    return f"{value:.2f}" if isinstance(value, int | float) else NOT_MEASURED
+
+
+def duration(value: Cell) -> str:
+    """In the unit that suits its size."""
+    return value if isinstance(value, str) else render_duration(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column: `key` names it in CSV (unit included), `header` for people; `of` yields base units."""
+
+    key: str
+    header: str
+    meaning: str
+    of: Callable[[Row], Cell]
+    text: Callable[[Cell], str] = plain
+    numeric: bool = False
+    shown: Callable[[Peers], bool] = never
+
+
+def _figure(key: str, part: str = "value") -> Callable[[Row], Cell]:
+    """Reads one part of one figure of the row's summary."""
+
+    def of(row: Row) -> Cell:
+        cell: Cell = getattr(row.summary[key], part)
+        return cell
+
+    return of
+
+
+def _csv(key: str, meaning: str, of: Callable[[Row], Cell]) -> Column:
+    return Column(key=key, header=key, meaning=meaning, of=of)
+
+
+def _figures(key: str, meaning: str) -> list[Column]:
+    """The CSV columns of one figure: its value and, over several launches, its interval."""
+    return [
+        _csv(key, meaning, _figure(key)),
+        _csv(f"{key}.low", f"lower end of the 95 % interval of {key}", _figure(key, "low")),
+        _csv(f"{key}.high", f"upper end of the 95 % interval of {key}", _figure(key, "high")),
+    ]
+
+
+_FOR_PEOPLE = (
+    Column(key="model", header="model", meaning="model and scheme", of=lambda row: row.model, shown=always),
+    Column(
+        key="backend",
+        header="backend",
+        meaning="adapter of the runtime that executed it",
+        of=lambda row: row.first.identity.backend,
+        shown=always,
+    ),
+    Column(
+        key="provider",
+        header="provider",
+        meaning="execution provider inside the runtime",
+        of=lambda row: row.first.identity.provider,
+        shown=when_differing,
+    ),
+    Column(
+        key="devices",
+        header="device",
+        meaning="devices as the runtime names them",
+        of=read.devices,
+        shown=when_differing,
+    ),
+    Column(
+        key="fidelity",
+        header="fidelity",
+        meaning="native (the runtime's own precision) or exact",
+        of=lambda row: row.first.identity.fidelity,
+        shown=when_differing,
+    ),
+    Column(
+        key="weights",
+        header="weights",
+        meaning="where the weights come from",
+        of=lambda row: row.first.identity.weights.source,
+        shown=when_differing,
+    ),
+    Column(
+        key="options",
+        header="options",
+        meaning="adapter options that tell the table's rows apart",
+        of=read.options,
+        shown=when_used,
+    ),
+    Column(
+        key="runtime",
+        header="runtime",
+        meaning="versions of the runtime",
+        of=read.runtime,
+        shown=when_differing,
+    ),
+    Column(
+        key="host_id",
+        header="host",
+        meaning="digest that stands for the machine",
+        of=lambda row: row.first.identity.host_id,
+        shown=when_differing,
+    ),
+    Column(key="date", header="date", meaning="day of the first launch (UTC)", of=read.date, shown=when_differing),
+    Column(
+        key="workload",
+        header="workload",
+        meaning="what was fed: prompt and new tokens, depth, batch",
+        of=lambda row: row.first.identity.workload.name,
+        shown=always,
+    ),
+    Column(
+        key="status",
+        header="status",
+        meaning="ok, unproven (no reference to prove it), invalid, failed or unsupported; a claim if imported",
+        of=read.status,
+        shown=always,
+    ),
+    Column(
+        key="headline_tokens_per_s",
+        header="tokens/s",
+        meaning="the rate that the workload is about: pp for a prompt alone, tg for new tokens alone, pg for "
+        "llama-bench's sum of both, decode after a prompt",
+        of=lambda row: row.headline.value,
+        text=number,
+        numeric=True,
+        shown=always,
+    ),
+    Column(
+        key="headline_interval",
+        header="95 %",
+        meaning="t interval of tokens/s over launches",
+        of=read.interval,
+        numeric=True,
+        shown=when_used,
+    ),
+    Column(
+        key="ttft",
+        header="ttft",
+        meaning="time to the first generated token",
+        of=_figure("ttft_s"),
+        text=duration,
+        numeric=True,
+        shown=when_used,
+    ),
+    Column(
+        key="tpot",
+        header="tpot",
+        meaning="time per further token",
+        of=_figure("tpot_s"),
+        text=duration,
+        numeric=True,
+        shown=when_used,
+    ),
+    Column(
+        key="mbu",
+        header="mbu",
+        meaning="share of the probed read bandwidth that decode used",
+        of=_figure("mbu_ratio"),
+        text=ratio,
+        numeric=True,
+        shown=when_used,
+    ),
+    Column(
+        key="gate_ratio",
+        header="gate",
+        meaning="measured error / error that the declared precision must cause: 1 is right, the band 0.8 to 1.25",
+        of=read.gate_ratio,
+        text=ratio,
+        numeric=True,
+        shown=when_used,
+    ),
+    Column(
+        key="reason",
+        header="reason",
+        meaning="why it is not ok, and the next command",
+        of=read.reason,
+        shown=when_used,
+    ),
+)
+
+_FOR_MACHINES = (
+    *(column for metric in METRICS for column in _figures(metric.key, metric.meaning)),
+    *(
+        column
+        for percent, floor in PERCENTILE_FLOORS.items()
+        for column in _figures(f"itl_p{percent}_s", f"percentile {percent} of the gaps between ids; {floor} or more")
+    ),
+    _csv("n_launches", "launches summarized in the row", lambda row: row.summary.n_launches),
+    _csv("n_samples", "samples behind tokens/s", lambda row: row.headline.n_samples),
+    _csv("within_cv", "coefficient of variation of tokens/s inside a launch", lambda row: row.headline.within_cv),
+    _csv("gate_class", "precision class that the gate judged by", read.gate_class),
+    _csv(
+        "commit",
+        "commit of this project that measured",
+        lambda row: row.first.covariates.code.commit if row.first.covariates.code else None,
+    ),
+    _csv("series_key", "digest of the identity", lambda row: row.first.series_key),
+    _csv("config_key", "digest of the identity without host and physical device", lambda row: row.first.config_key),
+    _csv("precision_key", "digest of the effective precision", lambda row: row.first.precision_key),
+    _csv("record_ids", "records summarized in the row", lambda row: " ".join(r.record_id for r in row.records)),
+)
+
+COLUMNS = (*_FOR_PEOPLE[:-1], *_FOR_MACHINES, _FOR_PEOPLE[-1])
+"""All columns in order. CSV has every one; a table for people those that are `shown`, the reason always last."""

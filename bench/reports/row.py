@@ -1,0 +1,80 @@
+"""A row of a table and what can be read from it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.reports.metrics import headline
+from bench.reports.summary import Summary, Value
+from bench.results.record import Record
+from bench.units import render_number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """Launches of one series that stand together; `options` are those that tell the table's rows apart."""
+
+    records: tuple[Record, ...]
+    summary: Summary
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def first(self) -> Record:
+        return self.records[0]
+
+    @property
+    def model(self) -> str:
+        return f"{self.first.identity.model}-{self.first.identity.scheme}"
+
+    @property
+    def headline(self) -> Value:
+        """The rate that the row's workload is about."""
+        return self.summary[headline(self.first.identity.workload)]
+
+
+def status(row: Row) -> str:
+    """The record's status, with a badge for what somebody else claims."""
+    return f"{row.first.status} (imported)" if row.first.origin == "imported" else row.first.status
+
+
+def gate_ratio(row: Row) -> float | None:
+    """Measured error over predicted error: 1 is what the declared precision must cause; the worst of the launches."""
+    ratios = [r.gate.error / r.gate.predicted for r in row.records if r.gate and r.gate.error and r.gate.predicted]
+    return max(ratios, key=lambda ratio: abs(ratio - 1)) if ratios else None
+
+
+def reason(row: Row) -> str | None:
+    """Why the row is not `ok`, and the next command."""
+    why = row.first.reason
+    if why is None:
+        return None
+    return f"{why.what}; {why.remedy}" if why.remedy else why.what
+
+
+def devices(row: Row) -> str | None:
+    return ", ".join(device.name for device in row.first.identity.devices) or None
+
+
+def interval(row: Row) -> str | None:
+    rate = row.headline
+    if rate.low is None or rate.high is None:
+        return None
+    return f"{render_number(rate.low)} to {render_number(rate.high)}"
+
+
+def options(row: Row) -> str | None:
+    return " ".join(f"{name}={value}" for name, value in sorted(row.options.items())) or None
+
+
+def runtime(row: Row) -> str | None:
+    return " ".join(f"{name} {version}" for name, version in row.first.covariates.runtime.items()) or None
+
+
+def date(row: Row) -> str | None:
+    return (row.first.info.started_at_utc or "")[:10] or None
+
+
+def gate_class(row: Row) -> str | None:
+    return row.first.gate.class_ if row.first.gate else None
