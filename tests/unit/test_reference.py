@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.artifacts.forward import forward
 from bench.artifacts.noise import CLASSES, PrecisionClass, round_a8, round_bf16, round_kv8
 from bench.artifacts.reader import CanonicalArtifact, open_artifact
-from bench.artifacts.reference import forward, gate_ids
+from bench.artifacts.reference import gate_ids
 from bench.artifacts.synthesize import synthesize
 from bench.types import Arch, Float32, Int32
 from tests.tiny import LLAMA3_SCALING, tiny_arch
@@ -62,8 +63,8 @@ def test_blocks_of_rows_and_queries_do_not_change_it(tmp_path: Path, monkeypatch
     artifact = artifact_of(tmp_path, FAMILIES["qwen2"])
     ids = gate_ids(artifact)
     whole = forward(artifact, ids)["f32"]
-    monkeypatch.setattr("bench.artifacts.reference.WEIGHT_BYTES", 4 * 96 * 7)
-    monkeypatch.setattr("bench.artifacts.reference.SCORE_BYTES", 4 * 4 * 32 * 5)
+    monkeypatch.setattr("bench.artifacts.forward.WEIGHT_BYTES", 4 * 96 * 7)
+    monkeypatch.setattr("bench.artifacts.forward.SCORE_BYTES", 4 * 4 * 32 * 5)
     blocked = forward(artifact, ids)["f32"]
     assert relative_error(blocked, whole) < 1e-5
     assert relative_error(forward(artifact, ids, keep=3)["f32"], whole[-3:]) < 1e-5
@@ -104,7 +105,7 @@ def test_gate_ids_are_fixed_and_different() -> None:
     assert ids(152064) == ids(152064)
     assert ids(152064)[:4] == [65440, 84268, 68052, 53707]
     for vocab in (32, 33, 300, 152064):
-        assert len(set(ids(vocab))) == 32 and 0 <= min(ids(vocab)) and max(ids(vocab)) < vocab
+        assert len(set(ids(vocab))) == 32 and min(ids(vocab)) >= 0 and max(ids(vocab)) < vocab
     assert len(ids(5)) == 32 and set(ids(5)) == set(range(5))
 
 
