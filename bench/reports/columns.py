@@ -52,6 +52,11 @@ def ratio(value: Cell) -> str:
     return f"{value:.2f}" if isinstance(value, int | float) else NOT_MEASURED
 
 
+def percent(value: Cell) -> str:
+    """Two significant digits."""
+    return f"{render_number(value * 100, 2)} %" if isinstance(value, int | float) else NOT_MEASURED
+
+
 def duration(value: Cell) -> str:
     """In the unit that suits its size."""
     return value if isinstance(value, str) else render_duration(value)
@@ -59,7 +64,10 @@ def duration(value: Cell) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """One column: `key` names it in CSV (unit included), `header` for people; `of` yields base units."""
+    """One column: `key` names it in CSV (unit included), `header` for people; `of` yields base units.
+
+    `folds`: may be broken over lines where a terminal is narrow; everything else is never cut.
+    """
 
     key: str
     header: str
@@ -67,6 +75,7 @@ class Column:
     of: Callable[[Row], Cell]
     text: Callable[[Cell], str] = plain
     numeric: bool = False
+    folds: bool = False
     shown: Callable[[Peers], bool] = never
 
 
@@ -94,7 +103,7 @@ def _figures(key: str, meaning: str) -> list[Column]:
 
 
 _FOR_PEOPLE = (
-    Column(key="model", header="model", meaning="model and scheme", of=lambda row: row.model, shown=always),
+    Column(key="model", header="model", meaning="model and scheme", of=lambda row: row.model, folds=True, shown=always),
     Column(
         key="backend",
         header="backend",
@@ -107,6 +116,7 @@ _FOR_PEOPLE = (
         header="provider",
         meaning="execution provider inside the runtime",
         of=lambda row: row.first.identity.provider,
+        folds=True,
         shown=when_differing,
     ),
     Column(
@@ -114,6 +124,7 @@ _FOR_PEOPLE = (
         header="device",
         meaning="devices as the runtime names them",
         of=read.devices,
+        folds=True,
         shown=when_differing,
     ),
     Column(
@@ -128,6 +139,7 @@ _FOR_PEOPLE = (
         header="weights",
         meaning="where the weights come from",
         of=lambda row: row.first.identity.weights.source,
+        folds=True,
         shown=when_differing,
     ),
     Column(
@@ -135,6 +147,7 @@ _FOR_PEOPLE = (
         header="options",
         meaning="adapter options that tell the table's rows apart",
         of=read.options,
+        folds=True,
         shown=when_used,
     ),
     Column(
@@ -142,6 +155,7 @@ _FOR_PEOPLE = (
         header="runtime",
         meaning="versions of the runtime",
         of=read.runtime,
+        folds=True,
         shown=when_differing,
     ),
     Column(
@@ -157,6 +171,7 @@ _FOR_PEOPLE = (
         header="workload",
         meaning="what was fed: prompt and new tokens, depth, batch",
         of=lambda row: row.first.identity.workload.name,
+        folds=True,
         shown=always,
     ),
     Column(
@@ -168,7 +183,7 @@ _FOR_PEOPLE = (
     ),
     Column(
         key="headline_tokens_per_s",
-        header="tokens/s",
+        header="tok/s",
         meaning="the rate that the workload is about: pp for a prompt alone, tg for new tokens alone, pg for "
         "llama-bench's sum of both, decode after a prompt",
         of=lambda row: row.headline.value,
@@ -177,10 +192,11 @@ _FOR_PEOPLE = (
         shown=always,
     ),
     Column(
-        key="headline_interval",
-        header="95 %",
-        meaning="t interval of tokens/s over launches",
-        of=read.interval,
+        key="headline_half_width_ratio",
+        header="±",
+        meaning="half of the 95 % t interval of tok/s over launches, as a share of it",
+        of=read.half_width_ratio,
+        text=percent,
         numeric=True,
         shown=when_used,
     ),
@@ -233,12 +249,12 @@ _FOR_MACHINES = (
     *(column for metric in METRICS for column in _figures(metric.key, metric.meaning)),
     *(
         column
-        for percent, floor in PERCENTILE_FLOORS.items()
-        for column in _figures(f"itl_p{percent}_s", f"percentile {percent} of the gaps between ids; {floor} or more")
+        for level, floor in PERCENTILE_FLOORS.items()
+        for column in _figures(f"itl_p{level}_s", f"percentile {level} of the gaps between ids; {floor} or more")
     ),
     _csv("n_launches", "launches summarized in the row", lambda row: row.summary.n_launches),
-    _csv("n_samples", "samples behind tokens/s", lambda row: row.headline.n_samples),
-    _csv("within_cv", "coefficient of variation of tokens/s inside a launch", lambda row: row.headline.within_cv),
+    _csv("n_samples", "samples behind the headline", lambda row: row.headline.n_samples),
+    _csv("within_cv", "coefficient of variation of the headline inside a launch", lambda row: row.headline.within_cv),
     _csv("gate_class", "precision class that the gate judged by", read.gate_class),
     _csv(
         "commit",

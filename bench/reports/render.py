@@ -8,14 +8,17 @@ import io
 import re
 
 from rich import box
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, JustifyMethod
 from rich.table import Table as Grid
 from rich.text import Text
 
+from bench.reports.columns import Column
 from bench.reports.table import Table
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")
 _MARKDOWN = re.compile(r"([\\`*_\[\]|~$])")
+_FOLDED = 8
 _FORMULA = ("=", "+", "-", "@")
 
 
@@ -41,12 +44,18 @@ def render_csv(table: Table) -> str:
 
 
 def render_terminal(table: Table, *, width: int = 80, color: bool = False) -> str:
-    """At most `width` columns; reasons stand below the table, where they have room. Plain unless `color`."""
+    """`width` columns, more where a number would be cut otherwise; reasons stand below. Plain unless `color`."""
     columns = [column for column in table.columns if column.key != "reason"]
-    grid = Grid(box=box.SIMPLE_HEAD if color else None, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    grid = Grid(
+        box=box.SIMPLE_HEAD if color else None,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        show_edge=False,
+        collapse_padding=True,
+    )
     for column in columns:
-        right = column.numeric
-        grid.add_column(Text(column.header), justify="right" if right else "left", no_wrap=right, overflow="fold")
+        justify: JustifyMethod = "right" if column.numeric else "left"
+        grid.add_column(Text(column.header), justify=justify, no_wrap=not column.folds, overflow="fold")
     below: list[str] = []
     for row in table.rows:
         style = "" if row.first.proven else "yellow" if row.first.status in ("ok", "unproven") else "red"
@@ -56,12 +65,28 @@ def render_terminal(table: Table, *, width: int = 80, color: bool = False) -> st
             below.append(f"{row.model} {row.first.identity.backend} {workload}: {row.first.status}: {why}")
     out = io.StringIO()
     console = Console(
-        file=out, width=width, force_terminal=color, no_color=not color, highlight=False, emoji=False, markup=False
+        file=out,
+        width=max(width, _needed(columns, table)),
+        force_terminal=color,
+        no_color=not color,
+        highlight=False,
+        emoji=False,
+        markup=False,
     )
     console.print(grid)
     for line in below:
         console.print(Text(plain_text(line)))
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
+
+
+def _needed(columns: list[Column], table: Table) -> int:
+    """Terminal columns without which something that must not be folded would be cut."""
+    needed = -1  # nothing follows the last column
+    for column in columns:
+        texts = [column.header, *(plain_text(column.text(column.of(row))) for row in table.rows)]
+        widest = max(map(cell_len, texts))
+        needed += (min(widest, _FOLDED) if column.folds else widest) + 1
+    return needed
 
 
 def plain_text(text: str) -> str:

@@ -9,7 +9,6 @@ from typing import Any
 from bench.reports.metrics import headline
 from bench.reports.summary import Summary, Value
 from bench.results.record import Record
-from bench.units import render_number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +34,9 @@ class Row:
 
 
 def status(row: Row) -> str:
-    """The record's status, with a badge for what somebody else claims."""
-    return f"{row.first.status} (imported)" if row.first.origin == "imported" else row.first.status
+    """The record's status; `imported` where somebody else claims to have measured it."""
+    claimed = row.first.origin == "imported" and row.first.status in ("ok", "unproven")
+    return "imported" if claimed else row.first.status
 
 
 def gate_ratio(row: Row) -> float | None:
@@ -57,11 +57,10 @@ def devices(row: Row) -> str | None:
     return ", ".join(device.name for device in row.first.identity.devices) or None
 
 
-def interval(row: Row) -> str | None:
+def half_width_ratio(row: Row) -> float | None:
+    """Half of the 95 % interval of the headline, as a share of it."""
     rate = row.headline
-    if rate.low is None or rate.high is None:
-        return None
-    return f"{render_number(rate.low)} to {render_number(rate.high)}"
+    return (rate.high - rate.low) / 2 / rate.value if rate.value and rate.low is not None and rate.high else None
 
 
 def options(row: Row) -> str | None:
