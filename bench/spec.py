@@ -33,7 +33,7 @@ Positive = Annotated[int, msgspec.Meta(gt=0)]
 PositiveFloat = Annotated[float, msgspec.Meta(gt=0, lt=1e12)]
 
 
-class RopeTable(msgspec.Struct, frozen=True, kw_only=True):
+class RopeTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`rope_scaling` of one model, as written."""
 
     factor: PositiveFloat
@@ -183,8 +183,8 @@ def _read_model(path: Path, text: str, model_id: str, table: Any) -> Model:
     try:
         written = msgspec.convert(table, ModelTable)
     except msgspec.ValidationError as error:
-        key_of = re.search(r"(?:`\$\.(\w+)|field `(\w+)`)", str(error))
-        raise wrong(str(error), (key_of[1] or key_of[2]) if key_of else None) from error
+        key_of = re.search(r"`\$\.(\w+)", str(error)) or re.search(r"field `(\w+)`", str(error))
+        raise wrong(str(error), key_of[1] if key_of else None) from error
     problem = _inconsistent(written)
     if problem:
         raise wrong(problem[1], problem[0])
@@ -234,10 +234,9 @@ NAMED_WORKLOADS = {"chat": (512, 128), "rag": (3072, 512), "reasoning": (256, 30
 
 WORKLOAD_EXAMPLES = ("pp512", "tg128", "pp512+tg128", *NAMED_WORKLOADS, "512/128", "tg128@d4096", "pp512x4")
 
-_SIZES = re.compile(
-    r"(?P<named>[a-z]+)|(?P<prompt>[0-9]+)/(?P<new>[0-9]+)|(?:pp(?P<pp>[0-9]+))?\+?(?:tg(?P<tg>[0-9]+))?"
-)
-_WORKLOAD = re.compile(r"(?P<sizes>[^@ x]+)(?: ?@ ?d(?P<depth>[0-9]+))?(?: ?x(?P<batch>[0-9]+))?")
+_N = "[0-9]{1,10}"
+_SIZES = re.compile(rf"(?P<named>[a-z]+)|(?P<prompt>{_N})/(?P<new>{_N})|(?:pp(?P<pp>{_N}))?\+?(?:tg(?P<tg>{_N}))?")
+_WORKLOAD = re.compile(rf"(?P<sizes>[^@ x]+)(?: ?@ ?d(?P<depth>{_N}))?(?: ?x(?P<batch>{_N}))?")
 _MOST = 10**9
 
 

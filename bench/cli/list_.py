@@ -1,0 +1,145 @@
+"""`bench list models|backends|workloads|devices`: what can be asked for, here."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from bench import registry
+from bench.errors import BenchError
+from bench.plan import weight_bytes
+from bench.spec import SCHEMES, Catalog, load_catalog, parse_workload
+from bench.types import Availability
+from bench.units import NOT_MEASURED, render_bytes, render_number
+
+WORKLOADS = {
+    "pp512": "prefill of 512 tokens; any number",
+    "tg128": "128 decode steps from an empty cache; any number",
+    "pp512+tg128": "both, one after the other",
+    "chat": "a prompt and its answer, as a short conversation has them",
+    "rag": "a long prompt and a medium answer",
+    "reasoning": "a short prompt and a long answer",
+    "512/128": "any prompt and any answer: IN/OUT",
+    "tg128@d4096": "the same with 4096 tokens in the cache before",
+    "tg128x4": "the same for 4 rows at once",
+}
+
+Row = dict[str, Any]
+
+
+@click.command("list")
+@click.argument("what", type=click.Choice(["models", "backends", "workloads", "devices"]))
+@click.option("--models", type=click.Path(path_type=Path), multiple=True, help="TOML file with more models.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def list_command(what: str, models: tuple[Path, ...], as_json: bool) -> None:
+    """What can be asked for: models, backends, workloads, and the devices that backends find here."""
+    rows = {
+        "models": lambda: _models(load_catalog(models)),
+        "backends": _backends,
+        "workloads": _workloads,
+        "devices": _devices,
+    }[what]()
+    if as_json:
+        for row in rows:
+            click.echo(json.dumps(row, ensure_ascii=False))
+    else:
+        _show(list(rows))
+
+
+def _models(catalog: Catalog) -> Iterator[Row]:
+    for model in catalog.models.values():
+        arch = model.arch
+        yield {
+            "id": model.id,
+            "title": model.title,
+            "family": arch.family,
+            "params_b": model.params_b,
+            "context": arch.context,
+            **{f"{scheme}_bytes": weight_bytes(arch, scheme) for scheme in SCHEMES if scheme != "bf16"},
+            "hub": model.hub,
+        }
+
+
+def _workloads() -> Iterator[Row]:
+    for name, meaning in WORKLOADS.items():
+        workload = parse_workload(name)
+        yield {
+            "name": name,
+            "prompt_tokens": workload.prompt_tokens,
+            "new_tokens": workload.new_tokens,
+            "depth": workload.depth,
+            "batch": workload.batch,
+            "meaning": meaning,
+        }
+
+
+def _backends() -> Iterator[Row]:
+    for name, found in _probed():
+        yield {
+            "name": name,
+            "adapter": registry.target(name),
+            "ok": found.ok,
+            "versions": found.versions,
+            "reason": found.reason,
+            "remedy": found.remedy,
+        }
+
+
+def _devices() -> Iterator[Row]:
+    for name, found in _probed():
+        for device in found.devices:
+            yield {"backend": name, **asdict(device)}
+        if not found.ok:
+            click.echo(f"{name}: {found.reason}" + (f"; {found.remedy}" if found.remedy else ""), err=True)
+
+
+def _probed() -> Iterator[tuple[str, Availability]]:
+    """Every backend with what it finds here; each is probed in a process of its own."""
+    from bench.preparing import probe  # only these two listings start processes
+
+    for name in registry.names():
+        try:
+            yield name, probe(name)
+        except BenchError as error:
+            why = f"{error.what} ({error.cause})" if error.cause else error.what
+            yield name, Availability(reason=why, remedy=error.remedy)
+
+
+def _show(rows: Sequence[Row]) -> None:
+    """A table on a terminal; aligned columns, two spaces apart and never wrapped, anywhere else."""
+    if not rows:
+        click.echo("none")
+        return
+    cells = [[_text(key, value) for key, value in row.items()] for row in rows]
+    heads = [key.removesuffix("_bytes").replace("_", " ") for key in rows[0]]
+    if sys.stdout.isatty():
+        table = Table(*heads, box=None, header_style="bold", pad_edge=False)
+        for line in cells:
+            table.add_row(*line)
+        Console(markup=False, highlight=False).print(table)
+        return
+    widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
+    for line in [heads, *cells]:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _text(key: str, value: Any) -> str:
+    if value is None or value == {}:
+        return NOT_MEASURED
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {version}" for name, version in value.items())
+    if key.endswith("_bytes"):
+        return render_bytes(value)
+    if isinstance(value, float):
+        return render_number(value)
+    return str(value)
