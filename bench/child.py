@@ -32,7 +32,7 @@ class Child:
     def __init__(self, command: Sequence[str], job: Job, log: Path, env: Mapping[str, str], limit_s: float):
         self.log, self.limit_s = log, limit_s
         self.memory = HostMemory()
-        self._phase = "start"
+        self.phase = "start"
         self._oom_kills = oom_kills()
         self._log = log.open("ab")
         try:
@@ -70,7 +70,7 @@ class Child:
                 self.memory.sample()
                 if time.monotonic() > deadline:
                     raise CaseError(
-                        f"took longer than {self.limit_s:.0f} s", phase=self._phase, remedy="raise --timeout"
+                        f"took longer than {self.limit_s:.0f} s", phase=self.phase, remedy="raise --timeout"
                     )
                 if not ready:
                     yield SILENCE
@@ -82,7 +82,7 @@ class Child:
                 for line in lines:
                     event: dict[str, Any] = json.loads(line)
                     if event["event"] == "phase":
-                        self._phase = event["name"]
+                        self.phase = event["name"]
                         self.memory.mark(event["name"])
                     yield event
         self._check_exit()
@@ -118,17 +118,17 @@ class Child:
         if code == 0:
             return
         if code > 0:
-            raise CaseError(f"the worker ended with exit code {code}", phase=self._phase, cause=self._last_words())
+            raise CaseError(f"the worker ended with exit code {code}", phase=self.phase, cause=self._last_words())
         name = signal.Signals(-code).name
         if -code == signal.SIGKILL and oom_kills() > self._oom_kills:
             raise CaseError(
                 f"the worker was killed by the kernel ({name}): out of memory",
-                phase=self._phase,
+                phase=self.phase,
                 cause=f"it had reached {self.memory.peak_text()}",
                 remedy="take a smaller model, batch or context, or free memory",
             )
         cause = "killed from outside" if -code in (signal.SIGKILL, signal.SIGTERM) else self._last_words()
-        raise CaseError(f"the worker died of {name}", phase=self._phase, cause=cause, remedy="see the launch's log")
+        raise CaseError(f"the worker died of {name}", phase=self.phase, cause=cause, remedy="see the launch's log")
 
     def _last_words(self) -> str | None:
         """The last line of the log that says something."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.api import Artifact, Session
+from bench.api import Artifact, Progress, Session
 from bench.artifacts.stored_reference import Reference
 from bench.measure import feed, token_ids
 from bench.types import Float32, Int32, SessionFacts, Workload, precision_class
@@ -26,6 +26,7 @@ PATH_ROWS = 16
 DECODE_POSITIONS = 8
 """Positions at the end of the reference that are fed one by one: decode has kernels of its own."""
 ROWS_COMPARED = 4
+NOT_FINITE = "logits are not finite"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +35,8 @@ class Check:
 
     what: str
     precision_class: str
-    error: float
-    worst: float
+    error: float | None
+    worst: float | None
     bound: float
     predicted: float | None = None
     kl_mean: float | None = None
@@ -45,28 +46,50 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
-    """What the exact configuration of a prepared model achieved, on `layers` of its layers.
+    """What the exact configuration of a prepared model achieved, on `layers` of its layers."""
 
-    `tensors_equal` counts tensors whose codes and scales, read back from what the runtime was given, equal the
-    artifact's bit by bit; `tensors_unread` those that cannot be read back.
-    """
-
-    error: float
-    worst: float
+    error: float | None
+    worst: float | None
     layers: int
-    tensors_equal: int
-    tensors_unread: int
     reason: str | None = None
 
 
-def certify(session: Session, reference: Reference, artifact: Artifact) -> Certificate:
-    """Logits within 1e-4 of the reference at every position, and bits fed equal bits of the artifact."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fed:
+    """Codes and scales read back from what the runtime was given, against the artifact's, bit by bit.
+
+    `unread` counts tensors that cannot be read back; `differing` names those that are not equal.
+    """
+
+    equal: int
+    unread: int
+    differing: tuple[str, ...]
+
+    @property
+    def reason(self) -> str | None:
+        if not self.differing:
+            return None
+        more = f" and {len(self.differing) - 3} more" if len(self.differing) > 3 else ""
+        return f"codes or scales differ from the artifact's in {', '.join(self.differing[:3])}{more}"
+
+
+def certify(session: Session, reference: Reference, layers: int) -> Certificate:
+    """The exact configuration agrees with the reference within 1e-4 at every position."""
     error, worst = relative_error(_path_logits(session, reference.ids), reference, slice(None))
-    reasons = []
-    if not worst <= EXACT_BOUND:
-        reasons.append(f"exact configuration is off by {worst:.2g} at its worst position (allowed {EXACT_BOUND:.0e})")
+    reason = None
+    if worst is None:
+        reason = NOT_FINITE
+    elif worst > EXACT_BOUND:
+        reason = f"off by {worst:.2g} of the logits at its worst position, where {EXACT_BOUND:.0e} is allowed"
+    return Certificate(error=error, worst=worst, layers=layers, reason=reason)
+
+
+def compare_fed(session: Session, artifact: Artifact, progress: Progress) -> Fed:
+    """Every tensor of the model, in bounded memory; takes as long as reading both."""
     equal, unread, differing = 0, 0, []
-    for name in artifact.names():
+    names = artifact.names()
+    for done, name in enumerate(names):
+        progress(done, len(names))
         fed = session.fed(name)
         if fed is None:
             unread += 1
@@ -74,23 +97,14 @@ def certify(session: Session, reference: Reference, artifact: Artifact) -> Certi
             equal += 1
         else:
             differing.append(name)
-    if differing:
-        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
-        reasons.append(f"codes or scales differ from the artifact's in {', '.join(differing[:3])}{more}")
-    return Certificate(
-        error=error,
-        worst=worst,
-        layers=artifact.arch.layers,
-        tensors_equal=equal,
-        tensors_unread=unread,
-        reason="; ".join(reasons) or None,
-    )
+    return Fed(equal=equal, unread=unread, differing=tuple(differing))
 
 
-def native(session: Session, reference: Reference) -> tuple[SessionFacts, list[Check]]:
+def native(session: Session, reference: Reference, progress: Progress) -> tuple[SessionFacts, list[Check]]:
     """Measured error against the class that `facts` declares, for prefill and for decode."""
-    prefill = _path_logits(session, reference.ids)
     count = len(reference.ids)
+    prefill = _path_logits(session, reference.ids)
+    progress(count, count + DECODE_POSITIONS)
     tail = slice(count - DECODE_POSITIONS, count)
     decode = _decode_logits(session, reference.ids, tail.start)
     facts = session.facts()
@@ -101,7 +115,13 @@ def native(session: Session, reference: Reference) -> tuple[SessionFacts, list[C
 
 
 def self_consistency(
-    session: Session, workload: Workload, vocab: int, seed: int, facts: SessionFacts, reference: Reference
+    session: Session,
+    workload: Workload,
+    vocab: int,
+    seed: int,
+    facts: SessionFacts,
+    reference: Reference,
+    progress: Progress,
 ) -> Check:
     """Logits at the case's own depth, prefill length, chunk and batch agree with each row alone on the 16-row path.
 
@@ -119,20 +139,20 @@ def self_consistency(
     errors = []
     for row in rows:
         session.rewind(0)
-        feed(session, ids[row : row + 1], PATH_ROWS)
+        feed(session, ids[row : row + 1], PATH_ROWS, progress)
         alone = session.logits()[0]
         errors.append(float(np.linalg.norm(together[row] - alone) / np.linalg.norm(alone - alone.mean())))
     session.rewind(0)
     return _judge_agreement(workload, errors, facts, reference)
 
 
-def relative_error(logits: Float32, reference: Reference, positions: slice) -> tuple[float, float]:
-    """(over all positions, worst position) of ‖Δ‖ / ‖centred reference‖; infinite where logits are not finite."""
+def relative_error(logits: Float32, reference: Reference, positions: slice) -> tuple[float, float] | tuple[None, None]:
+    """(over all positions, worst position) of ‖Δ‖ / ‖centred reference‖; None where logits are not finite."""
     delta = logits.astype(np.float64) - reference.logits[positions]
     delta2 = np.einsum("pv,pv->p", delta, delta)
     centred2 = reference.centred2[positions]
     if not np.isfinite(delta2).all():
-        return float("inf"), float("inf")
+        return None, None
     return float(np.sqrt(delta2.sum() / centred2.sum())), float(np.sqrt((delta2 / centred2).max()))
 
 
@@ -146,28 +166,17 @@ def predicted_error(reference: Reference, name: str, positions: slice) -> float 
 
 def _judge(what: str, name: str, logits: Float32, reference: Reference, positions: slice) -> Check:
     error, worst = relative_error(logits, reference, positions)
-    predicted = predicted_error(reference, name, positions)
-    reason, bound = None, EXACT_BOUND
-    if name == "f32":
-        if not error <= EXACT_BOUND:
-            reason = f"error {error:.2g} where f32 allows {EXACT_BOUND:.0e}"
-    elif predicted is None:
-        reason = f"the error of class {name} cannot be predicted, so nothing proves it"
-    else:
-        bound = HIGH * predicted
-        ratio = error / predicted
-        if not LOW <= ratio <= HIGH:
-            meaning = "another model, or a broken kernel" if not ratio <= HIGH else "more precise than declared"
-            reason = f"error {error:.2g} is {ratio:.2f} times what {name} predicts ({predicted:.2g}): {meaning}"
+    predicted = None if name == "f32" else predicted_error(reference, name, positions)
+    kl_mean, top1_ratio = (None, None) if error is None else _for_the_reader(logits, reference.logits[positions])
+    reason = _doubt(error, name, predicted)
     if reason:
         reason = f"{what}: {reason}{_fitting(error, name, reference, positions)}"
-    kl_mean, top1_ratio = _for_the_reader(logits, reference.logits[positions]) if np.isfinite(error) else (None, None)
     return Check(
         what=what,
         precision_class=name,
         error=error,
         worst=worst,
-        bound=bound,
+        bound=HIGH * predicted if predicted else EXACT_BOUND,
         predicted=predicted,
         kl_mean=kl_mean,
         top1_ratio=top1_ratio,
@@ -175,8 +184,25 @@ def _judge(what: str, name: str, logits: Float32, reference: Reference, position
     )
 
 
-def _fitting(error: float, declared: str, reference: Reference, positions: slice) -> str:
+def _doubt(error: float | None, name: str, predicted: float | None) -> str | None:
+    """Why an error is not what class `name` causes, or None."""
+    if error is None:
+        return NOT_FINITE
+    if name == "f32":
+        return None if error <= EXACT_BOUND else f"error {error:.2g} where f32 allows {EXACT_BOUND:.0e}"
+    if predicted is None:
+        return f"the error of class {name} cannot be predicted, so nothing proves it"
+    ratio = error / predicted
+    if LOW <= ratio <= HIGH:
+        return None
+    meaning = "another model, or a broken kernel" if ratio > HIGH else "more precise than declared"
+    return f"error {error:.2g} is {ratio:.2f} times what {name} predicts ({predicted:.2g}): {meaning}"
+
+
+def _fitting(error: float | None, declared: str, reference: Reference, positions: slice) -> str:
     """Names the classes whose prediction the error would fit, for the message."""
+    if error is None:
+        return ""
     names = []
     for name in reference.delta2:
         predicted = predicted_error(reference, name, positions)
@@ -192,14 +218,16 @@ def _judge_agreement(workload: Workload, errors: list[float], facts: SessionFact
     names = {precision_class(facts.prefill, facts.kv_cache), precision_class(facts.decode, facts.kv_cache)}
     predicted = [p for n in names if n != "f32" and (p := predicted_error(reference, n, slice(None)))]
     bound = AGREE * max(predicted) if predicted else 2 * EXACT_BOUND
-    worst = max(errors) if np.isfinite(errors).all() else float("inf")
+    worst = max(errors) if np.isfinite(errors).all() else None
     reason = None
-    if not worst <= bound:
+    if worst is None:
+        reason = f"{workload.name}: {NOT_FINITE}"
+    elif worst > bound:
         reason = f"{workload.name}: logits differ from the 16-row path by {worst:.2g} (allowed {bound:.2g})"
     return Check(
         what=workload.name,
         precision_class=" / ".join(sorted(names)),
-        error=float(np.mean(errors)),
+        error=None if worst is None else float(np.mean(errors)),
         worst=worst,
         bound=bound,
         reason=reason,

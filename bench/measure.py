@@ -14,7 +14,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from bench.api import Session
+from bench.api import Progress, Session
 from bench.errors import CaseError, InvalidMeasurement
 from bench.types import Int32, Workload
 
@@ -56,10 +56,12 @@ def token_ids(workload: Workload, vocab: int, seed: int, repetition: int) -> Int
     return np.concatenate([draw(workload.depth, 0), draw(timed, 1, repetition)], axis=1)
 
 
-def feed(session: Session, ids: Int32, chunk: int) -> None:
+def feed(session: Session, ids: Int32, chunk: int, progress: Progress | None = None) -> None:
     """Prefill `ids` [rows, n] in steps of at most `chunk` tokens."""
     for start in range(0, ids.shape[1], chunk):
         session.step(ids[:, start : start + chunk])
+        if progress:
+            progress(min(start + chunk, ids.shape[1]), ids.shape[1])
 
 
 def repetition(session: Session, workload: Workload, ids: Int32, clock: Clock, *, at_depth: bool) -> Sample:

@@ -26,7 +26,8 @@ class Job:
     """One task for one fresh worker. `adapter` is `module:Attribute`; paths are absolute.
 
     prepare writes into `prepared_folder`; certify and measure read `prepared`. `layers` cuts the model (certificates of
-    large models). `reference` is the folder of the float32 reference, None where nothing can be compared.
+    large models). `reference` is the folder of the float32 reference, None where nothing can be compared. `compare_fed` reads all codes
+    back from the runtime once and compares them with the artifact's.
     """
 
     task: Task
@@ -37,6 +38,7 @@ class Job:
     prepared_folder: str | None = None
     prepared: Prepared | None = None
     reference: str | None = None
+    compare_fed: bool = False
     repetitions: int = 5
     budget_s: float | None = None
     seed: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from bench.api import Backend, Session
 from bench.artifacts.reader import open_artifact
 from bench.artifacts.stored_reference import Reference, load_reference
 from bench.ceiling import ReadProbe
-from bench.errors import BenchError, CaseError, InvalidMeasurement
+from bench.errors import BenchError, CaseError, InvalidMeasurement, PrerequisiteError
 from bench.protocol import Events, Job, describe
 from bench.types import LoadGroup, Prepared, SessionFacts
 
@@ -29,12 +30,11 @@ def prepare(backend: Backend, job: Job, events: Events) -> None:
 
 
 def certify(backend: Backend, job: Job, events: Events) -> None:
-    """The exact configuration against the reference, and the bits it was fed against the artifact's."""
-    assert job.group and job.artifact and job.reference
-    artifact = open_artifact(Path(job.artifact))
-    view = artifact.cut(job.layers) if job.layers else artifact
+    """The exact configuration against the reference."""
+    assert job.group and job.reference
+    layers = job.layers or job.group.first.arch.layers
     with _opened(backend, job, events) as session, _phase("certify", events):
-        events("certificate", certificate=gate.certify(session, load_reference(Path(job.reference)), view))
+        events("certificate", certificate=gate.certify(session, load_reference(Path(job.reference)), layers))
 
 
 def measure(backend: Backend, job: Job, events: Events) -> None:
@@ -43,6 +43,7 @@ def measure(backend: Backend, job: Job, events: Events) -> None:
     probe = ReadProbe()
     with _phase("ceiling", events):
         probe.measure()
+    events("ceiling", ceiling=probe.result())
     with _opened(backend, job, events) as session:
         _first_step(session, job.group, events)
         facts, reference = _proven(backend, session, job, events)
@@ -68,11 +69,16 @@ def _proven(backend: Backend, session: Session, job: Job, events: Events) -> tup
         return facts, None
     with _phase("gate", events):
         reference = load_reference(Path(job.reference))
-        facts, checks = gate.native(session, reference)
+        facts, checks = gate.native(session, reference, events.progress)
     events("facts", facts=facts)
     events("gate", checks=checks)
-    reasons = [r for r in (attest.misplaced(facts), *(check.reason for check in checks)) if r]
-    if reasons:
+    doubts = [attest.misplaced(facts), *(check.reason for check in checks)]
+    if job.compare_fed and job.artifact:
+        with _phase("read-back", events):
+            fed = gate.compare_fed(session, open_artifact(Path(job.artifact)), events.progress)
+        events("fed", fed=fed)
+        doubts.append(fed.reason)
+    if reasons := [doubt for doubt in doubts if doubt]:
         raise InvalidMeasurement("; ".join(reasons))
     return facts, reference
 
@@ -86,7 +92,7 @@ def _case(
     vocab, workload, clock = case.arch.vocab, case.workload, time.monotonic_ns
     if reference is not None:
         with _phase("consistency", events, case=index, label=case.label):
-            check = gate.self_consistency(session, workload, vocab, job.seed, facts, reference)
+            check = gate.self_consistency(session, workload, vocab, job.seed, facts, reference, events.progress)
         events("shape", case=index, check=check)
         if check.reason:
             raise InvalidMeasurement(check.reason)
@@ -141,5 +147,11 @@ def _phase(name: str, events: Events, **fields: object) -> Iterator[None]:
         raise
     except MemoryError as error:
         raise CaseError("out of memory", phase=name, cause=str(error) or None) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise CaseError(str(error), phase=name, cause="see the launch's log") from error
+        raise PrerequisiteError(
+            "disk full", where=error.filename, remedy="bench cache prune, or name another folder with BENCH_CACHE"
+        ) from error
     except Exception as error:
         raise CaseError(f"{type(error).__name__}: {error}", phase=name, cause="see the launch's log") from error

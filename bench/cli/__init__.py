@@ -1,5 +1,80 @@
-"""The command `bench`."""
+"""The command `bench`: one file per subcommand, imported when it is called. Only this package prints and exits."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import signal
+import sys
+import traceback
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from bench import __version__
+from bench.errors import EXIT_BUG, EXIT_INTERRUPTED, BenchError
+
+COMMANDS = {
+    "run": "bench.cli.run:run",
+    "prepare": "bench.cli.prepare:prepare",
+    "cache": "bench.cli.cache:cache",
+    "list": "bench.cli.list_:list_command",
+    "doctor": "bench.cli.doctor:doctor",
+    "show": "bench.cli.show:show",
+    "table": "bench.cli.table:table",
+    "backend-check": "bench.cli.backend_check:backend_check",
+}
 
 
-def main() -> None:
-    raise SystemExit("not here yet")
+class Commands(click.Group):
+    """Subcommands by import path, so that `bench --help` loads none of them and none loads another."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="bench")
+def cli() -> None:
+    """Execute the same quantized LLM on any vendor's chip and keep a record that can be believed."""
+
+
+def main() -> NoReturn:
+    """Execute the command line; every way out is an exit code of bench.errors."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        code = cli.main(prog_name="bench", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help() if error.ctx else error.message, err=True)
+        code = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except BenchError as error:
+        click.echo(f"bench: {error}", err=True)
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        code = EXIT_INTERRUPTED
+    except BrokenPipeError:  # the reader of a pipe (head, less) had enough
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception:
+        traceback.print_exc()
+        click.echo("bench: this is a bug in Evenbench; please report it with the lines above", err=True)
+        code = EXIT_BUG
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """SIGTERM ends a sweep as Ctrl-C does: the worker first, then what is measured is kept."""
+    raise KeyboardInterrupt

@@ -22,6 +22,11 @@ class Resident:
     anon_bytes: int | None
     file_bytes: int | None
 
+    @property
+    def total_bytes(self) -> int:
+        """What is known of both, for showing progress."""
+        return (self.anon_bytes or 0) + (self.file_bytes or 0)
+
 
 class HostMemory:
     """Peaks over the watched process's life, and the values when each phase began."""

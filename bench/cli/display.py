@@ -1,0 +1,114 @@
+"""Progress on standard error: a live line on a terminal, plain lines everywhere else."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from bench.units import render_duration
+
+PLAIN_PERIOD_S = 15.0
+
+WORDS = {
+    "probe": "look for",
+    "synthesize": "weights of",
+    "reference": "reference:",
+    "verify": "check files of",
+    "prepare": "prepare",
+    "certify": "certify:",
+    "ceiling": "probe read bandwidth",
+    "open": "load",
+    "first-step": "first step",
+    "gate": "gate: native error against its prediction",
+    "read-back": "gate: codes read back against the artifact",
+    "consistency": "gate: timed shape",
+    "warm-up": "warm up",
+    "measure": "measure",
+}
+
+
+class Terminal:
+    """The Watcher of a terminal; a context manager."""
+
+    def __init__(self) -> None:
+        self._live = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=16),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._live.add_task("", total=None)
+
+    def __enter__(self) -> Terminal:
+        self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._live.stop()
+
+    def phase(self, name: str, detail: str = "") -> None:
+        self._live.reset(self._task, description=_said(name, detail), total=None)
+
+    def progress(self, done: int, total: int) -> None:
+        self._live.update(self._task, completed=done, total=total)
+
+    def tick(self) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        self._live.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+class Lines:
+    """The Watcher of a log file: a line for each phase, and one every 15 s with the time left."""
+
+    def __enter__(self) -> Lines:
+        self._phase, self._began_s, self._said_s = "", time.monotonic(), time.monotonic()
+        self._share: float | None = None
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        pass
+
+    def phase(self, name: str, detail: str = "") -> None:
+        said = _said(name, detail)
+        if said != self._phase:
+            self.say(said)
+        self._phase, self._share = said, None
+        self._began_s = self._said_s = time.monotonic()
+
+    def progress(self, done: int, total: int) -> None:
+        self._share = done / total if total else None
+        self.tick()
+
+    def tick(self) -> None:
+        now = time.monotonic()
+        if now - self._said_s < PLAIN_PERIOD_S:
+            return
+        self._said_s = now
+        elapsed_s = now - self._began_s
+        text = f"{self._phase}: {render_duration(elapsed_s)}"
+        if self._share:
+            left_s = elapsed_s * (1 - self._share) / self._share
+            text += f", {self._share:.0%}, about {render_duration(left_s)} left"
+        self.say(text)
+
+    def say(self, text: str) -> None:
+        click.echo(text, err=True)
+
+
+def display() -> Terminal | Lines:
+    """What suits standard error."""
+    return Terminal() if Console(stderr=True).is_terminal else Lines()
+
+
+def _said(name: str, detail: str) -> str:
+    return f"{WORDS.get(name, name)} {detail}".strip()

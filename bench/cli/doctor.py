@@ -1,0 +1,116 @@
+"""`bench doctor`: what is missing on this machine, and the command that mends it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import click
+
+from bench import registry
+from bench.artifacts import cache
+from bench.collector import host
+from bench.errors import BenchError
+from bench.preparing import probe
+from bench.results.location import locate_store
+from bench.results.store import Store
+from bench.units import render_bytes
+
+BUSY_LOAD_SHARE = 0.2
+LITTLE_DISK_BYTES = 20 * 10**9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One line: what was looked at, whether it is fit for measuring, and what to execute if it is not."""
+
+    what: str
+    found: str
+    fit: bool = True
+    remedy: str | None = None
+
+
+@click.command()
+@click.option("--results", metavar="DIR", help="The store (else $BENCH_RESULTS).")
+def doctor(results: str | None) -> int:
+    """Say whether this machine is fit for measuring, and what to do where it is not.
+
+    The exit code is 3 if no backend can execute or a folder cannot be written, else 0.
+    """
+    backends = list(_backends())
+    folders = [_cache(), _store(Store(locate_store(results)))]
+    for finding in [*_machine(), *folders, *backends]:
+        mark = "ok" if finding.fit else "!!"
+        click.echo(f"{mark}  {finding.what}: {finding.found}")
+        if finding.remedy:
+            click.echo(f"      {finding.remedy}")
+    usable = any(finding.fit for finding in backends if finding.what != "backend null")
+    return 0 if usable and all(finding.fit for finding in folders) else 3
+
+
+def _machine() -> Iterator[Finding]:
+    facts = host.facts()
+    yield Finding(what="python", found=f"{facts['python']} ({sys.executable})")
+    cores = host.cores_usable()
+    yield Finding(what="processor", found=f"{facts['cpu']}, {cores} usable cores")
+    available = host.memory_available_bytes()
+    yield Finding(what="memory", found=f"{render_bytes(available)} available of {render_bytes(facts['memory_bytes'])}")
+    governor = host.governor()
+    yield Finding(
+        what="governor",
+        found=governor or "not shown by this kernel (usual in virtual machines)",
+        fit=governor in (None, "performance"),
+        remedy=None if governor in (None, "performance") else "sudo cpupower frequency-set -g performance",
+    )
+    load = os.getloadavg()[0]
+    busy = load > BUSY_LOAD_SHARE * cores
+    yield Finding(
+        what="load",
+        found=f"{load:.2f} processes ran on average over the last minute",
+        fit=not busy,
+        remedy="end other programs, or wait: they share the memory bandwidth" if busy else None,
+    )
+
+
+def _cache() -> Finding:
+    root = cache.root()
+    folder = next(parent for parent in (root, *root.parents) if parent.exists())
+    free = shutil.disk_usage(folder).free
+    text = f"{root}, {render_bytes(free)} free"
+    if not os.access(folder, os.W_OK):
+        return Finding(
+            what="cache", found=f"{text}, not writable", fit=False, remedy="export BENCH_CACHE=/a/folder/of/yours"
+        )
+    if free < LITTLE_DISK_BYTES:
+        return Finding(what="cache", found=f"{text}: a 7B model takes about 17 GB", remedy="bench cache prune")
+    return Finding(what="cache", found=text)
+
+
+def _store(store: Store) -> Finding:
+    try:
+        store.check_writable()
+    except BenchError as error:
+        return Finding(what="results", found=error.what, fit=False, remedy=error.remedy)
+    left = len(store.leftovers())
+    note = f"{left} unfinished launches; bench run --resume goes on with the last sweep" if left else None
+    return Finding(what="results", found=str(store.root), remedy=note)
+
+
+def _backends() -> Iterator[Finding]:
+    for name in registry.names():
+        try:
+            found = probe(name)
+        except BenchError as error:
+            yield Finding(what=f"backend {name}", found=str(error), fit=False)
+            continue
+        versions = ", ".join(f"{package} {version}" for package, version in found.versions.items())
+        where = ", ".join([*found.providers, *(device.name for device in found.devices if not found.providers)])
+        yield Finding(
+            what=f"backend {name}",
+            found=found.reason or (f"{versions} ({where})" if where else versions),
+            fit=found.ok,
+            remedy=found.remedy,
+        )

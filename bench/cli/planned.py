@@ -1,0 +1,83 @@
+"""What a plan needs, shown by `--plan` and checked before every sweep: disk, memory, minutes."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from bench.api import Backend
+from bench.artifacts import cache
+from bench.collector.host import cores_usable, memory_available_bytes
+from bench.errors import PrerequisiteError
+from bench.plan import Estimate, Plan, check_fits, estimate
+from bench.preparing import Settings
+from bench.types import LoadGroup
+from bench.units import render_bytes, render_duration
+
+ASSUMED_READ_BYTES_PER_S = 20e9
+ASSUMED_FLOPS_PER_CORE = 30e9
+"""Only for the expected minutes, before anything is measured: one DDR5 channel, and int8 kernels on one core."""
+
+
+def show_plan(plan: Plan, adapters: Mapping[str, Backend], settings: Settings, check_only: bool = False) -> None:
+    """Print the load groups with their needs; PrerequisiteError names the first that cannot fit."""
+    free_disk, available = _free_disk(cache.root()), memory_available_bytes()
+    needs = [(group, _needs(group, adapters, settings)) for group in plan.groups]
+    if not check_only:
+        for group, needed in needs:
+            _print(group, needed)
+        for case, support in plan.refused:
+            click.echo(f"unsupported: {case.label}: {support.detail} ({support.reason})")
+        minutes = sum(needed.minutes for _, needed in needs)
+        cases = sum(len(group.cases) for group in plan.groups) * settings.launches
+        click.echo(f"{cases} cases, {len(plan.groups) * settings.launches} launches, about {_minutes(minutes)}")
+        click.echo(f"free: {render_bytes(free_disk)} of disk, {render_bytes(available)} of memory")
+    for group, needed in needs:
+        try:
+            check_fits(_still_to_write(group, needed), free_disk, available)
+        except PrerequisiteError as error:
+            error.where = f"{group.first.model}-{group.first.scheme} on {group.first.backend}"
+            raise
+
+
+def _needs(group: LoadGroup, adapters: Mapping[str, Backend], settings: Settings) -> Estimate:
+    return estimate(
+        group,
+        read_bytes_per_s=ASSUMED_READ_BYTES_PER_S,
+        flops=ASSUMED_FLOPS_PER_CORE * cores_usable(),
+        repetitions=settings.repetitions,
+        launches=settings.launches,
+        computes=adapters[group.first.backend].computes,
+    )
+
+
+def _print(group: LoadGroup, needed: Estimate) -> None:
+    case = group.first
+    click.echo(f"{case.model}-{case.scheme} on {case.backend}: " + ", ".join(c.workload.name for c in group.cases))
+    click.echo(
+        f"  disk {render_bytes(needed.disk_bytes)}, host memory {render_bytes(needed.host_bytes)} "
+        f"(KV {render_bytes(needed.kv_bytes)}), about {_minutes(needed.minutes)}"
+    )
+
+
+def _still_to_write(group: LoadGroup, needed: Estimate) -> Estimate:
+    """An artifact in the cache needs no more disk."""
+    case = group.first
+    if needed.artifact_bytes and cache.artifact_folder(case.model, case.arch, case.scheme, case.weights).exists():
+        return replace(needed, artifact_bytes=0)
+    return needed
+
+
+def _minutes(minutes: float) -> str:
+    return render_duration(max(60.0, minutes * 60))
+
+
+def _free_disk(folder: Path) -> int:
+    """Of the file system that `folder` lies on or will lie on."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

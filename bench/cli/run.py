@@ -1,0 +1,206 @@
+"""`bench run`: from flags to a plan, from the plan to records, from the records to a table and an exit code."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from bench import registry
+from bench.api import Backend
+from bench.cli.display import Lines, Terminal, display
+from bench.cli.planned import show_plan
+from bench.errors import CaseError, InvalidMeasurement, PrerequisiteError, UsageError
+from bench.plan import Plan, Request, make_plan
+from bench.preparing import Settings
+from bench.reports.render import render_terminal
+from bench.reports.summary import render_json
+from bench.reports.table import build_table
+from bench.results.journal import Journal
+from bench.results.location import locate_store
+from bench.results.record import Record
+from bench.results.store import Store
+from bench.runner import Sweep, planned_keys
+from bench.spec import load_catalog
+from bench.units import parse_duration
+
+
+class Names(click.ParamType[tuple[str, ...]]):
+    """A comma-separated list."""
+
+    name = "A[,B…]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+@click.command()
+@click.option("--backend", "backends", type=Names(), help="Runtimes to measure (`bench list backends`).")
+@click.option("--model", "models", type=Names(), help="MODEL-SCHEME, as in deepseek-7b-int8.")
+@click.option("--workload", "workloads", type=Names(), default="pp512,tg128", show_default=True)
+@click.option("--device", "devices", type=Names(), help="Devices, as the backend names them.")
+@click.option("--provider", metavar="EP", help="ONNX Runtime execution provider.")
+@click.option("--fidelity", type=click.Choice(["native", "exact"]), default="native", show_default=True)
+@click.option("--weights", default="synthetic", show_default=True, help="Where the weights come from.")
+@click.option("--launches", type=int, default=1, show_default=True, help="Fresh processes; 5 to publish.")
+@click.option("--repetitions", type=int, default=5, show_default=True, help="Samples of each case in a launch.")
+@click.option("--budget", metavar="10m", help="Go on sampling each case for this long.")
+@click.option("--chunk", type=int, default=512, show_default=True, help="Most tokens of a prefill step.")
+@click.option("--set", "options", metavar="KEY=VALUE", multiple=True, help="Option of the backend.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of token ids and of the order of cases.")
+@click.option("--timeout", metavar="1h", default="1h", show_default=True, help="Most time of one launch.")
+@click.option("--python", default=sys.executable, metavar="PATH", help="Interpreter of the worker.")
+@click.option("--models", "model_files", type=click.Path(path_type=Path), multiple=True, help="More models.toml.")
+@click.option("--results", metavar="DIR", help="The store (else $BENCH_RESULTS).")
+@click.option("--json", "as_json", is_flag=True, help="Print records, one a line, and nothing else.")
+@click.option("--plan", "only_plan", is_flag=True, help="Print what would be executed and what it needs.")
+@click.option("--resume", is_flag=True, help="Execute what the last interrupted sweep still misses.")
+def run(
+    devices: tuple[str, ...] | None,
+    options: tuple[str, ...],
+    budget: str | None,
+    timeout: str,
+    python: str,
+    model_files: tuple[Path, ...],
+    results: str | None,
+    as_json: bool,
+    only_plan: bool,
+    resume: bool,
+    **asked: Any,
+) -> int:
+    """Measure models on backends and keep a record of every case.
+
+    bench run --backend onnx --model smollm2-135m-int8
+    """
+    store = Store(locate_store(results))
+    journal = _journal(store) if resume else None
+    if journal:
+        told = journal.plan
+    else:
+        if not asked["backends"] or not asked["models"]:
+            flag, noun = ("--model", "models") if asked["backends"] else ("--backend", "backends")
+            raise UsageError("is missing", where=flag, remedy=f"`bench list {noun}` shows what there is")
+        told = {
+            "request": {**asked, "devices": devices or (None,), "options": _pairs(options)},
+            "budget_s": _duration("--budget", budget) if budget else None,
+            "timeout_s": _duration("--timeout", timeout),
+            "model_files": [str(path.absolute()) for path in model_files],
+            "python": python,
+            "command": shlex.join(["bench", *sys.argv[1:]]),
+        }
+    request = msgspec.convert(told["request"], Request)
+    catalog = load_catalog([Path(path) for path in told["model_files"]])
+    adapters = {name: registry.load(name) for name in request.backends}
+    plan = make_plan(request, catalog, adapters)
+    settings = Settings(
+        launches=request.launches,
+        repetitions=request.repetitions,
+        budget_s=told["budget_s"],
+        timeout_s=told["timeout_s"],
+        python=told["python"],
+        seed=request.seed,
+    )
+    if only_plan:
+        show_plan(plan, adapters, settings)
+        return 0
+    store.check_writable()
+    journal = journal or Journal.create(store, {**told, "request": asdict(request)}, planned_keys(plan, settings))
+    return _execute(plan, settings, store, journal, adapters, told["command"], as_json)
+
+
+def _execute(
+    plan: Plan,
+    settings: Settings,
+    store: Store,
+    journal: Journal,
+    adapters: dict[str, Backend],
+    command: str,
+    as_json: bool,
+) -> int:
+    """Execute the sweep and show what it left; the exit code is the most serious of its records'."""
+    records: list[Record] = []
+    show_plan(plan, adapters, settings, check_only=True)
+    with display() as watcher:
+
+        def observe(record: Record) -> None:
+            records.append(record)
+            if as_json:
+                click.echo(render_json(record))
+            _say(watcher, record)
+
+        sweep = Sweep(
+            plan=plan,
+            settings=settings,
+            store=store,
+            journal=journal,
+            watcher=watcher,
+            observe=observe,
+            command=command,
+            adapters=adapters,
+        )
+        try:
+            sweep.execute()
+        except KeyboardInterrupt:
+            watcher.say(f"interrupted; what is measured is kept in {store.root}; `bench run --resume` goes on")
+            raise
+    if not as_json:
+        if sys.stdout.isatty():
+            click.echo()
+        click.echo(render_terminal(build_table(records), color=sys.stdout.isatty()), nl=False)
+        click.echo(f"\n{len(records)} record{'s' * (len(records) != 1)} in {store.root}", err=True)
+    return exit_code(records)
+
+
+def exit_code(records: Sequence[Record]) -> int:
+    """The most serious of 5, 4 and 3; `unsupported` and `unproven` alone are 0."""
+    codes = {0}
+    for record in records:
+        if record.status == "invalid":
+            codes.add(InvalidMeasurement.exit_code)
+        elif record.status == "failed":
+            prerequisite = record.reason is not None and record.reason.code == "prerequisite"
+            codes.add(PrerequisiteError.exit_code if prerequisite else CaseError.exit_code)
+    return max(codes)
+
+
+def _say(watcher: Terminal | Lines, record: Record) -> None:
+    """One line for a record that is not what was hoped for."""
+    if record.status in ("ok", "unproven") or record.reason is None:
+        return
+    identity, reason = record.identity, record.reason
+    text = f"{record.status}: {identity.model}-{identity.scheme} {identity.backend} {identity.workload.name}: "
+    text += f"{reason.phase}: " if reason.phase else ""
+    text += reason.what + (f" ({reason.cause})" if reason.cause else "")
+    watcher.say(text + (f"; {reason.remedy}" if reason.remedy else ""))
+
+
+def _journal(store: Store) -> Journal:
+    journal = Journal.open_latest_unfinished(store)
+    if journal is None:
+        raise UsageError("nothing to resume: no interrupted sweep", where=str(store.root), remedy="leave --resume out")
+    return journal
+
+
+def _pairs(options: Sequence[str]) -> dict[str, str]:
+    pairs = {}
+    for text in options:
+        key, separator, value = text.partition("=")
+        if not separator or not key:
+            raise UsageError(f"{text!r} is not KEY=VALUE", where="--set", remedy="write --set threads=4")
+        pairs[key.strip()] = value.strip()
+    return pairs
+
+
+def _duration(flag: str, text: str) -> float:
+    try:
+        return parse_duration(text)
+    except ValueError:
+        raise UsageError(f"{text!r} is no duration", where=flag, remedy="write 90s, 10m or 1.5h") from None

@@ -1,0 +1,90 @@
+"""One launch as the parent sees it: what it was given, and what its worker has said so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench import protocol
+from bench.collector.host_memory import HostMemory
+from bench.errors import BenchError
+from bench.types import SessionFacts
+
+
+@dataclass(kw_only=True)
+class Heard:
+    """What the worker of one launch has said, by kind of event; lists are per case of the group."""
+
+    facts: SessionFacts | None = None
+    checks: list[dict[str, Any]] = field(default_factory=list)
+    shapes: dict[int, dict[str, Any]] = field(default_factory=dict)
+    samples: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+    uses: list[dict[str, Any]] = field(default_factory=list)
+    ceiling: dict[str, Any] | None = None
+    load_s: float | None = None
+    first_step_s: float | None = None
+    done: set[int] = field(default_factory=set)
+    errors: dict[int, BenchError] = field(default_factory=dict)
+    error: BenchError | None = None
+    fed: dict[str, Any] | None = None
+    current: int | None = None
+
+    def told(self, cases: int) -> list[int]:
+        """Positions of the cases whose fate is known; the others of the group need another launch.
+
+        What ends a worker while it executes a case is that case's failure; before any case, it is everybody's.
+        """
+        known = self.done | set(self.errors)
+        if self.error is not None and self.current is None:
+            return list(range(cases))
+        if self.current is not None:
+            known = known | {self.current}
+        return sorted(known) or list(range(cases))
+
+    def hear(self, event: dict[str, Any]) -> None:
+        """Take in one event; kinds that no record needs are ignored."""
+        match event["event"]:
+            case "phase":
+                self.current = event.get("case", self.current)
+            case "fed":
+                self.fed = event["fed"]
+            case "facts":
+                self.facts = protocol.revive(SessionFacts, event["facts"])
+            case "gate":
+                self.checks = event["checks"]
+            case "shape":
+                self.shapes[event["case"]] = event["check"]
+            case "sample":
+                self.samples.setdefault(event["case"], []).append(event["sample"])
+            case "memory":
+                self.uses = event["uses"]
+            case "ceiling":
+                self.ceiling = event["ceiling"]
+            case "opened":
+                self.load_s = event["seconds"]
+            case "first-step":
+                self.first_step_s = event["seconds"]
+            case "case-done":
+                self.done.add(event["case"])
+            case "case-error":
+                self.errors[event["case"]] = protocol.rebuild(event)
+            case "error":
+                self.error = protocol.rebuild(event)
+
+
+@dataclass(kw_only=True)
+class Launch:
+    """One launch as the parent saw it."""
+
+    launch_id: str
+    index: int
+    started_at_utc: str
+    versions: dict[str, str]
+    builder: int
+    digest: str | None = None
+    prepare_s: float | None = None
+    page_cache: str | None = None
+    certificate: dict[str, Any] | None = None
+    computes: bool = True
+    memory: HostMemory = field(default_factory=HostMemory)
+    heard: Heard = field(default_factory=Heard)

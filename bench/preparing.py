@@ -1,0 +1,242 @@
+"""Everything untimed before a launch: artifact, reference, prepared files, certificate. Each is made once and cached."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from bench import protocol, registry
+from bench.api import Backend
+from bench.artifacts import cache
+from bench.artifacts.reader import open_artifact
+from bench.artifacts.reference import ensure_reference
+from bench.child import Child
+from bench.errors import CaseError, InvalidMeasurement
+from bench.protocol import Job
+from bench.spec import parameters
+from bench.types import Availability, Case, LoadGroup, Prepared
+
+CUT_LAYERS = 2
+CUT_FROM_PARAMETERS = 3e9
+"""Exact paths are slow, so larger models are certified on their first two layers."""
+
+
+class Watcher(Protocol):
+    """What the parent tells while it works; the command line decides how that looks."""
+
+    def phase(self, name: str, detail: str = "") -> None:
+        """Something begins: `prepare`, `reference`, `open`, `gate`, `measure`, …"""
+
+    def progress(self, done: int, total: int) -> None:
+        """How far it is, in any unit."""
+
+    def tick(self) -> None:
+        """Time passes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How a sweep is executed; nothing of it is part of a case."""
+
+    launches: int = 1
+    repetitions: int = 5
+    budget_s: float | None = None
+    timeout_s: float = 3600.0
+    python: str = sys.executable
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """What a launch of one load group needs. `certified` is the file that keeps the certificate between launches."""
+
+    digest: str | None = None
+    artifact: Path | None = None
+    reference: Path | None = None
+    prepared: Prepared | None = None
+    certificate: dict[str, Any] | None = None
+    certified: Path | None = None
+    prepare_s: float | None = None
+
+    @property
+    def prepared_bytes(self) -> int:
+        """Size of the prepared files; 0 where nothing is prepared."""
+        return (
+            sum(Path(self.prepared.path, name).stat().st_size for name in self.prepared.files) if self.prepared else 0
+        )
+
+
+def worker_command(settings: Settings) -> list[str]:
+    """How `bench.worker` is started."""
+    return [settings.python, "-m", "bench.worker"]
+
+
+def worker_environment() -> dict[str, str]:
+    """The parent's environment; the worker finds this project by path, installed or not."""
+    root = str(Path(__file__).parents[1])
+    paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def probe(name: str, settings: Settings | None = None) -> Availability:
+    """What a backend finds here, asked in a process of its own so that no runtime is loaded in this one."""
+    settings = settings or Settings()
+    with tempfile.TemporaryDirectory(prefix="bench-probe-") as folder:
+        job = Job(task="probe", adapter=registry.target(name))
+        log = Path(folder, "worker.log")
+        with Child(worker_command(settings), job, log, worker_environment(), limit_s=120) as child:
+            for event in child.events():
+                if event["event"] == "availability":
+                    found: Availability = protocol.revive(Availability, event["availability"])
+                    return found
+                if event["event"] == "error":
+                    raise protocol.rebuild(event)
+    raise CaseError(f"backend {name} was probed and said nothing", phase="probe")
+
+
+class Preparer:
+    """Makes load groups ready, each step at most once for a whole sweep and, where cached, once for ever."""
+
+    def __init__(self, settings: Settings, watcher: Watcher):
+        self._settings, self._watcher = settings, watcher
+
+    def ready(self, group: LoadGroup, backend: Backend, versions: Mapping[str, str], log: Path) -> Ready:
+        """Prepare `group`; raises PrerequisiteError or CaseError where that fails."""
+        if not backend.computes:
+            return Ready()
+        case = group.first
+        artifact = self._artifact(case)
+        digest = open_artifact(artifact).digest
+        reference = self._reference(artifact, None)
+        started = time.monotonic()
+        folder = cache.prepared_folder(
+            backend.name, f"{case.model}-{case.scheme}", _key(digest, backend, case, versions)
+        )
+        prepared = self._prepared(group, backend, artifact, None, folder, log)
+        prepare_s = time.monotonic() - started
+        certified = cache.root() / "certificates" / f"{_certificate_key(case, prepared, versions)}.json"
+        certificate = self._certificate(group, backend, artifact, prepared, certified, log)
+        return Ready(
+            digest=digest,
+            artifact=artifact,
+            reference=reference,
+            prepared=prepared,
+            certificate=certificate,
+            certified=certified,
+            prepare_s=prepare_s,
+        )
+
+    def _artifact(self, case: Case) -> Path:
+        self._watcher.phase("synthesize", f"{case.model}-{case.scheme}")
+        return cache.ensure_artifact(case.model, case.arch, case.scheme, case.weights, progress=self._watcher.progress)
+
+    def _reference(self, artifact: Path, layers: int | None) -> Path:
+        self._watcher.phase("reference", "float32 pass" if layers is None else f"float32 pass, {layers} layers")
+        return ensure_reference(artifact, layers, progress=self._watcher.progress)
+
+    def _prepared(
+        self, group: LoadGroup, backend: Backend, artifact: Path, layers: int | None, folder: Path, log: Path
+    ) -> Prepared:
+        """The folder that the adapter wrote: sealed, and its seal checked if it was there already."""
+        told = folder / "prepared.json"
+        if told.exists():
+            self._watcher.phase("verify", folder.name)
+            cache.check_seal(folder)
+            return protocol.decode(Prepared, told.read_bytes())
+        self._watcher.phase("prepare", f"{group.first.model}-{group.first.scheme} for {backend.name}")
+        with cache.build_folder(folder) as building:
+            job = self._job("prepare", group, artifact=str(artifact), layers=layers, prepared_folder=str(building))
+            written = self._listen(job, log)["prepared"]
+            prepared = Prepared(path=str(folder), files=tuple(written["files"]), notes=written["notes"])
+            (building / "prepared.json").write_bytes(protocol.encode(prepared))
+            cache.seal(building, [*prepared.files, "prepared.json"])
+        return prepared
+
+    def _certificate(
+        self, group: LoadGroup, backend: Backend, artifact: Path, prepared: Prepared, certified: Path, log: Path
+    ) -> dict[str, Any]:
+        """The exact configuration's agreement with the reference; InvalidMeasurement where it does not agree."""
+        if certified.exists():
+            kept: dict[str, Any] = json.loads(certified.read_bytes())
+            return kept
+        exact = LoadGroup(cases=tuple(_exact(case) for case in group.cases))
+        if parameters(group.first.arch) < CUT_FROM_PARAMETERS:
+            certificate = self._certify(exact, prepared, artifact, None, log)
+        else:
+            name = f"{backend.name}-cut-{open_artifact(artifact).cut(CUT_LAYERS).digest[:16]}"
+            with cache.scratch_folder(name) as folder:
+                cut = self._prepared(exact, backend, artifact, CUT_LAYERS, folder, log)
+                certificate = self._certify(exact, cut, artifact, CUT_LAYERS, log)
+        if certificate["reason"]:
+            raise InvalidMeasurement(certificate["reason"], where="exact certificate")
+        keep_certificate(certified, certificate)
+        return certificate
+
+    def _certify(
+        self, group: LoadGroup, prepared: Prepared, artifact: Path, layers: int | None, log: Path
+    ) -> dict[str, Any]:
+        reference = self._reference(artifact, layers)
+        self._watcher.phase("certify", "exact configuration against the reference")
+        job = self._job(
+            "certify", group, artifact=str(artifact), layers=layers, reference=str(reference), prepared=prepared
+        )
+        certificate: dict[str, Any] = self._listen(job, log)["certificate"]
+        return certificate
+
+    def _job(self, task: protocol.Task, group: LoadGroup, **given: Any) -> Job:
+        return Job(task=task, adapter=registry.target(group.first.backend), group=group, **given)
+
+    def _listen(self, job: Job, log: Path) -> dict[str, Any]:
+        """Execute one untimed task in a worker; its answer is the event that carries one."""
+        answer: dict[str, Any] | None = None
+        command, limit_s = worker_command(self._settings), self._settings.timeout_s
+        with Child(command, job, log, worker_environment(), limit_s) as child:
+            for event in child.events():
+                match event["event"]:
+                    case "tick":
+                        self._watcher.tick()
+                    case "progress":
+                        self._watcher.progress(event["done"], event["total"])
+                    case "prepared" | "certificate":
+                        answer = event
+                    case "error":
+                        raise protocol.rebuild(event)
+        if answer is None:
+            raise CaseError(f"the worker ended without an answer to {job.task}", phase=job.task)
+        return answer
+
+
+def keep_certificate(path: Path, certificate: Mapping[str, Any]) -> None:
+    """Write a certificate for later launches, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(f".{os.getpid()}.partial")
+    aside.write_text(json.dumps(certificate))
+    aside.replace(path)
+
+
+def _exact(case: Case) -> Case:
+    return replace(case, fidelity="exact")
+
+
+def _key(digest: str, backend: Backend, case: Case, versions: Mapping[str, str]) -> str:
+    """What prepared files depend on: the weights, who wrote them, and the options that the adapter says matter."""
+    options = {name: value for name, value in case.options.items() if backend.options[name].prepare}
+    return _digest([digest, backend.name, backend.builder, dict(versions), options])
+
+
+def _certificate_key(case: Case, prepared: Prepared, versions: Mapping[str, str]) -> str:
+    """A certificate holds for these files, this runtime, this device and these options."""
+    seal = cache.seal_digest(Path(prepared.path))
+    return _digest([seal, dict(versions), case.provider, case.device, case.options, asdict(case.arch)])
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]

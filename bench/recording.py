@@ -1,0 +1,246 @@
+"""From what was asked and what a worker said to records: statuses, reasons and the fields of the schema."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import msgspec
+
+from bench import attest
+from bench.collector import host
+from bench.launch import Heard, Launch
+from bench.errors import BenchError, CaseError, InvalidMeasurement, PrerequisiteError
+from bench.results import schema
+from bench.results.record import Record, new_record
+from bench.types import Case, SessionFacts, Support
+
+METHOD = 1
+"""Version of how things are measured: part of the identity, so that a change starts new series."""
+
+_BITS = {"int8": 8.0, "int4": 4.0, "fp16": 16.0, "bf16": 16.0}
+_TABLE_BITS = {"int4": 8.0}
+"""Embedding and lm_head of int4 models are int8."""
+
+
+@dataclass(kw_only=True)
+class Situation:
+    """What holds for a whole sweep: machine, code, command line."""
+
+    host_id: str
+    host: dict[str, Any]
+    kernel: str | None
+    governor: str | None
+    commit: str | None
+    dirty: bool | None
+    command: str
+    sweep_id: str | None = None
+
+
+def situation(command: str, sweep_id: str | None) -> Situation:
+    """What holds now, on this machine, for this checkout."""
+    commit, dirty = host.code_version()
+    return Situation(
+        host_id=host.host_id(),
+        host=host.facts(),
+        kernel=platform.release(),
+        governor=host.governor(),
+        commit=commit,
+        dirty=dirty,
+        command=command,
+        sweep_id=sweep_id,
+    )
+
+
+def now_utc() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
+
+
+def case_record(case: Case, index: int, case_key: str, launch: Launch, situation: Situation) -> Record:
+    """The record of one executed case: ok, unproven, invalid or failed, decided here and nowhere else."""
+    heard = launch.heard
+    status, reason = _status(case, index, launch)
+    return new_record(
+        launch_id=launch.launch_id,
+        status=status,
+        reason=reason,
+        identity=_identity(case, launch, situation),
+        covariates=_covariates(launch, situation),
+        info=_info(case_key, launch, situation),
+        facts=_facts(case, heard.facts),
+        gate=_gate(index, launch),
+        ceiling=_ceiling(heard),
+        load=schema.Load(
+            prepare_s=launch.prepare_s,
+            load_s=heard.load_s,
+            page_cache=launch.page_cache,
+            first_step_s=heard.first_step_s,
+        ),
+        samples=[schema.Sample(**sample) for sample in heard.samples.get(index, [])],
+        memory=_memory(launch),
+        energy=schema.Energy(reason="no-sensor"),
+        warnings=_warnings(launch),
+    )
+
+
+def refused_record(case: Case, support: Support, case_key: str, launch: Launch, situation: Situation) -> Record:
+    """The record of a case that the adapter declares it cannot execute."""
+    return new_record(
+        launch_id=launch.launch_id,
+        status="unsupported",
+        reason=schema.Reason(what=support.detail or "not supported", code=support.reason),
+        identity=_identity(case, launch, situation),
+        covariates=_covariates(launch, situation),
+        info=_info(case_key, launch, situation),
+    )
+
+
+def canonical_weight_bytes(case: Case) -> int:
+    """Bytes that one decode step reads at the scheme's nominal width, without scales: comparable across runtimes.
+
+    A table that is only looked rows up in does not count; a tied one serves as lm_head and counts once.
+    """
+    arch = case.arch
+    layer = arch.hidden * (2 * arch.q_rows + 2 * arch.kv_rows + 3 * arch.ffn)
+    bits = _BITS[case.scheme]
+    return int((layer * arch.layers * bits + arch.vocab * arch.hidden * _TABLE_BITS.get(case.scheme, bits)) / 8)
+
+
+def _status(case: Case, index: int, launch: Launch) -> tuple[schema.Status, schema.Reason | None]:
+    heard = launch.heard
+    error = heard.errors.get(index) or (heard.error if index not in heard.done else None)
+    if error is None and index not in heard.done:
+        error = CaseError("the worker ended before this case", phase="measure", remedy="see the launch's log")
+    if isinstance(error, InvalidMeasurement):
+        return "invalid", _reason(error)
+    if error is not None:
+        return "failed", _reason(error)
+    if doubt := _impossible(case, index, heard):
+        return "invalid", schema.Reason(what=doubt, code="impossible-rate")
+    if not launch.computes:
+        return "unproven", schema.Reason(what="computes nothing: it measures the harness", code="no-model")
+    if not heard.checks:
+        return "unproven", schema.Reason(what="there is no reference to prove it against", code="no-reference")
+    return "ok", None
+
+
+def _reason(error: BenchError) -> schema.Reason:
+    code = {InvalidMeasurement: "invalid", PrerequisiteError: "prerequisite"}.get(type(error), "failed")
+    where = f"{error.where}: " if error.where else ""
+    return schema.Reason(
+        what=where + error.what,
+        code=code,
+        phase=error.phase if isinstance(error, CaseError) else None,
+        cause=error.cause,
+        remedy=error.remedy,
+    )
+
+
+def _impossible(case: Case, index: int, heard: Heard) -> str | None:
+    """Decode faster than the memory could deliver the weights."""
+    steps = [s for sample in heard.samples.get(index, []) for s in sample["step_s"]]
+    traffic = attest.decode_traffic(heard.facts) if heard.facts else None
+    ceiling = _ceiling(heard)
+    if not steps or traffic is None or ceiling is None or ceiling.read_bytes_per_s is None:
+        return None
+    mean_s = sum(steps) / len(steps)
+    return attest.impossible(
+        attest.mbu_ratio(traffic, case.workload, mean_s, ceiling.read_bytes_per_s, ceiling.llc_bytes)
+    )
+
+
+def _identity(case: Case, launch: Launch, situation: Situation) -> schema.Identity:
+    facts, workload = launch.heard.facts, case.workload
+    return schema.Identity(
+        model=case.model,
+        scheme=case.scheme,
+        weights=schema.Weights(source=case.weights, digest=launch.digest),
+        backend=case.backend,
+        provider=case.provider,
+        fidelity=case.fidelity,
+        host_id=situation.host_id,
+        devices=[schema.DeviceRef(**asdict(device)) for device in facts.devices] if facts else [],
+        parallel={"tp": 1, "pp": 1, "ranks": 1},
+        workload=msgspec.convert(asdict(workload), schema.WorkloadRef),
+        kv_capacity=case.kv_capacity,
+        options=case.options,
+        method=METHOD,
+    )
+
+
+def _covariates(launch: Launch, situation: Situation) -> schema.Covariates:
+    return schema.Covariates(
+        runtime=launch.versions,
+        builder=launch.builder,
+        kernel=situation.kernel,
+        governor=situation.governor,
+        code=schema.Code(commit=situation.commit, dirty=situation.dirty),
+    )
+
+
+def _info(case_key: str, launch: Launch, situation: Situation) -> schema.Info:
+    return schema.Info(
+        started_at_utc=launch.started_at_utc,
+        host=situation.host,
+        command=situation.command,
+        launch_index=launch.index,
+        sweep_id=situation.sweep_id,
+        case_key=case_key,
+    )
+
+
+def _facts(case: Case, facts: SessionFacts | None) -> schema.Facts | None:
+    if facts is None:
+        return None
+    known = {name: value for name, value in asdict(facts).items() if name != "devices"}
+    canonical = canonical_weight_bytes(case) if case.scheme in _BITS and facts.weights != "none" else None
+    return msgspec.convert({**known, "canonical_weight_bytes": canonical}, schema.Facts)
+
+
+def _gate(index: int, launch: Launch) -> schema.Gate | None:
+    """The prefill's check as the headline, the decode's and the timed shape's in `shapes`."""
+    heard = launch.heard
+    if not heard.checks:
+        refused = isinstance(heard.error, InvalidMeasurement)
+        return schema.Gate(verdict="failed", certificate=launch.certificate) if refused else None
+    first, *others = heard.checks
+    shapes = [*others, *([heard.shapes[index]] if index in heard.shapes else [])]
+    failed = [c for c in [first, *shapes] if c["reason"]]
+    return schema.Gate(
+        verdict="failed" if failed else "passed",
+        class_=first["precision_class"],
+        error=first["error"],
+        predicted=first["predicted"],
+        worst_error=first["worst"],
+        kl_mean=first["kl_mean"],
+        top1_ratio=first["top1_ratio"],
+        certificate=launch.certificate,
+        shapes=shapes,
+    )
+
+
+def _ceiling(heard: Heard) -> schema.Ceiling | None:
+    """The host's read bandwidth is a ceiling only for what computes on host memory."""
+    facts = heard.facts
+    if heard.ceiling is None or facts is None or not facts.devices or any(d.kind != "cpu" for d in facts.devices):
+        return None
+    return schema.Ceiling(
+        read_bytes_per_s=heard.ceiling["read_bytes_per_s"],
+        spread=heard.ceiling["spread_ratio"],
+        llc_bytes=heard.ceiling["llc_bytes"],
+    )
+
+
+def _memory(launch: Launch) -> list[schema.Memory]:
+    peak = launch.memory.peak
+    host = schema.Memory(device="host", anon_peak_bytes=peak.anon_bytes, file_peak_bytes=peak.file_bytes)
+    return [host, *(schema.Memory(**use) for use in launch.heard.uses)]
+
+
+def _warnings(launch: Launch) -> list[str]:
+    ceiling = launch.heard.ceiling
+    if ceiling and ceiling["spread_ratio"] > 0.25:
+        return [f"the read-bandwidth probe varied by {ceiling['spread_ratio']:.0%}: the machine is not quiet"]
+    return []

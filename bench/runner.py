@@ -1,0 +1,216 @@
+"""The parent: executes a plan launch by launch and leaves a record of every case, whatever happens to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from bench import protocol, recording, registry
+from bench.api import Backend
+from bench.child import Child
+from bench.collector.page_cache import describe_cache
+from bench.errors import BenchError, PrerequisiteError
+from bench.launch import Launch
+from bench.plan import Plan, case_key, shuffled
+from bench.preparing import (
+    Preparer,
+    Ready,
+    Settings,
+    Watcher,
+    keep_certificate,
+    probe,
+    worker_command,
+    worker_environment,
+)
+from bench.protocol import Job
+from bench.results.ids import new_uuid7
+from bench.results.journal import Journal
+from bench.results.record import Record
+from bench.results.store import Draft, Store
+from bench.types import Availability, Case, LoadGroup, Support
+
+Observe = Callable[[Record], None]
+"""Called with each record once it is committed."""
+
+
+def launch_key(case: Case, launch_index: int) -> str:
+    """Names one case of one launch in the journal."""
+    return f"{case_key(case)}/{launch_index}"
+
+
+def planned_keys(plan: Plan, settings: Settings) -> list[str]:
+    """All that the journal must see before the sweep is finished, in the order of execution."""
+    return [
+        *(launch_key(case, 0) for case, _ in plan.refused),
+        *(
+            launch_key(case, index)
+            for index in range(settings.launches)
+            for group in plan.groups
+            for case in shuffled(group, settings.seed, index).cases
+        ),
+    ]
+
+
+@dataclass(kw_only=True)
+class Sweep:
+    """One invocation. Interrupted at any point, what is committed stays and the journal tells what is missing."""
+
+    plan: Plan
+    settings: Settings
+    store: Store
+    journal: Journal
+    watcher: Watcher
+    observe: Observe
+    command: str
+    adapters: Mapping[str, Backend]
+    _found: dict[str, Availability] = field(default_factory=dict)
+
+    def execute(self) -> None:
+        """Execute what the journal misses, then mark the sweep finished."""
+        self._situation = recording.situation(self.command, self.journal.sweep_id)
+        missing = set(self.journal.missing())
+        refused = [(case, support) for case, support in self.plan.refused if launch_key(case, 0) in missing]
+        if refused:
+            self._refuse(refused)
+        preparer = Preparer(self.settings, self.watcher)
+        for index in range(self.settings.launches):
+            for group in self.plan.groups:
+                cases = shuffled(group, self.settings.seed, index).cases
+                pending = [case for case in cases if launch_key(case, index) in missing]
+                while pending:
+                    # A worker that died takes none of the others' cases with it: they get a fresh one.
+                    pending = self._launch(LoadGroup(cases=tuple(pending)), index, preparer)
+        self.journal.finish()
+
+    def _launch(self, group: LoadGroup, index: int, preparer: Preparer) -> list[Case]:
+        """One launch, committed; returns the cases that still need one."""
+        backend = self.adapters[group.first.backend]
+        launch = self._new_launch(backend, index)
+        with self.store.launch(launch.launch_id) as draft:
+            self.journal.started(launch.launch_id, [launch_key(case, index) for case in group.cases])
+            try:
+                self._prepare_and_measure(group, backend, launch, preparer, draft)
+            except BenchError as error:
+                launch.heard.error = error
+            except KeyboardInterrupt:
+                self._keep(group, launch, draft, sorted(launch.heard.done))  # nothing measured is lost
+                raise
+            told = launch.heard.told(len(group.cases))
+            self._keep(group, launch, draft, told)
+        return [case for position, case in enumerate(group.cases) if position not in told]
+
+    def _prepare_and_measure(
+        self, group: LoadGroup, backend: Backend, launch: Launch, preparer: Preparer, draft: Draft
+    ) -> None:
+        found = self._availability(group.first.backend)
+        launch.versions = found.versions
+        if not found.ok:
+            raise PrerequisiteError(
+                found.reason or "not available", where=f"backend {backend.name}", remedy=found.remedy
+            )
+        log = draft.path / "worker.log"
+        ready = preparer.ready(group, backend, found.versions, log)
+        launch.digest, launch.prepare_s, launch.certificate = ready.digest, ready.prepare_s, ready.certificate
+        if ready.prepared:
+            launch.page_cache = describe_cache(ready.prepared)
+        self._measure(group, launch, ready, draft)
+
+    def _measure(self, group: LoadGroup, launch: Launch, ready: Ready, draft: Draft) -> None:
+        """Start the worker and listen until it ends; every event goes into the launch's folder first."""
+        certified = (ready.certificate or {}).get("fed") is not None
+        job = Job(
+            task="measure",
+            adapter=registry.target(group.first.backend),
+            group=group,
+            artifact=str(ready.artifact) if ready.artifact else None,
+            prepared=ready.prepared,
+            reference=str(ready.reference) if ready.reference else None,
+            compare_fed=ready.prepared is not None and not certified,
+            repetitions=self.settings.repetitions,
+            budget_s=self.settings.budget_s,
+            seed=self.settings.seed,
+        )
+        command, limit_s = worker_command(self.settings), self.settings.timeout_s
+        with (
+            (draft.path / "events.jsonl").open("ab") as events,
+            Child(command, job, draft.path / "worker.log", worker_environment(), limit_s) as child,
+        ):
+            launch.memory = child.memory
+            for event in child.events():
+                if event["event"] == "tick":
+                    self._tick(child, ready)
+                    continue
+                if event["event"] == "progress":
+                    self.watcher.progress(event["done"], event["total"])
+                    continue
+                events.write(protocol.encode(event))
+                launch.heard.hear(event)
+                if event["event"] == "phase":
+                    self.watcher.phase(event["name"], event.get("label", ""))
+        if launch.heard.fed is not None and ready.certificate is not None and ready.certified is not None:
+            launch.certificate = {**ready.certificate, "fed": launch.heard.fed}
+            if not launch.heard.fed["differing"]:
+                keep_certificate(ready.certified, launch.certificate)
+        if launch.heard.error is not None:
+            raise launch.heard.error
+
+    def _tick(self, child: Child, ready: Ready) -> None:
+        """While a runtime loads, its resident memory is the only sign of how far it is."""
+        self.watcher.tick()
+        if child.phase == "open" and ready.prepared_bytes:
+            self.watcher.progress(min(child.memory.last.total_bytes, ready.prepared_bytes), ready.prepared_bytes)
+
+    def _keep(self, group: LoadGroup, launch: Launch, draft: Draft, positions: Iterable[int]) -> None:
+        """Write the records of these cases, commit, and say so; without any, the launch leaves nothing."""
+        records = [
+            recording.case_record(
+                group.cases[position],
+                position,
+                launch_key(group.cases[position], launch.index),
+                launch,
+                self._situation,
+            )
+            for position in positions
+        ]
+        self._commit(draft, records)
+
+    def _refuse(self, refused: list[tuple[Case, Support]]) -> None:
+        """Cases that adapters declare unsupported leave records too, in a launch without a worker."""
+        launch = self._new_launch(self.adapters[refused[0][0].backend], 0)
+        with self.store.launch(launch.launch_id) as draft:
+            self.journal.started(launch.launch_id, [launch_key(case, 0) for case, _ in refused])
+            self._commit(
+                draft,
+                [
+                    recording.refused_record(case, support, launch_key(case, 0), launch, self._situation)
+                    for case, support in refused
+                ],
+            )
+
+    def _commit(self, draft: Draft, records: list[Record]) -> None:
+        if not records:
+            draft.discard()
+            self.journal.interrupted(draft.launch_id)
+            return
+        for record in records:
+            draft.add(record)
+        draft.commit()
+        self.journal.committed(draft.launch_id, [record.record_id for record in records])
+        for record in records:
+            self.observe(record)
+
+    def _new_launch(self, backend: Backend, index: int) -> Launch:
+        return Launch(
+            launch_id=new_uuid7(),
+            index=index,
+            started_at_utc=recording.now_utc(),
+            versions={},
+            builder=backend.builder,
+            computes=backend.computes,
+        )
+
+    def _availability(self, name: str) -> Availability:
+        if name not in self._found:
+            self.watcher.phase("probe", name)
+            self._found[name] = probe(name, self.settings)
+        return self._found[name]

@@ -1,0 +1,93 @@
+"""A backend that does as it is told: for tests of the harness. Register it as `tests.scripted:Scripted`.
+
+The option `script` is a list of `when:what` joined by `+`. `when` is a call (open, step, logits, facts, rewind) with an
+optional count (step@3 = the third call). `what` is one of: raise (a CaseError), invalid, bug (ValueError), oom
+(MemoryError), kill (SIGKILL to itself), segv, exit, hang, nan (logits), print (to standard output).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from backends.null import Null, NullSession
+from bench.api import Artifact, Progress
+from bench.errors import CaseError, InvalidMeasurement
+from bench.types import Case, Float32, Int32, LoadGroup, Option, Prepared, Support
+
+
+class Scripted(Null):
+    name = "scripted"
+    options: ClassVar = {
+        "script": Option(kind=str, default="", help="what goes wrong, and when"),
+        "only": Option(kind=str, default="", help="the script holds only in launches with this workload first"),
+    }
+
+    def support(self, case: Case) -> Support:
+        if case.options["script"] == "unsupported":
+            return Support(ok=False, reason="NEVER", detail="the script says so")
+        return Support(ok=True)
+
+    def prepare(self, case: Case, artifact: Artifact, into: Path, progress: Progress) -> Prepared:
+        return Prepared(path=str(into), files=())
+
+    def open(self, group: LoadGroup, prepared: Prepared) -> ScriptedSession:
+        options = group.first.options
+        holds = not options["only"] or group.first.workload.name == options["only"]
+        return ScriptedSession(group, options["script"] if holds else "")
+
+
+class ScriptedSession(NullSession):
+    def __init__(self, group: LoadGroup, script: str):
+        super().__init__(group)
+        self._script = dict(part.split(":") for part in script.split("+") if ":" in part)
+        self._calls: dict[str, int] = {}
+        self._nan = False
+        self._act("open")
+
+    def step(self, token_ids: Int32, want: Any = "last") -> Int32:
+        self._act("step")
+        return super().step(token_ids, want)
+
+    def logits(self) -> Float32:
+        self._act("logits")
+        logits = super().logits()
+        return np.full_like(logits, np.nan) if self._nan else logits
+
+    def rewind(self, length: int) -> bool:
+        self._act("rewind")
+        return super().rewind(length)
+
+    def _act(self, call: str) -> None:
+        count = self._calls[call] = self._calls.get(call, 0) + 1
+        what = self._script.get(f"{call}@{count}") or (self._script.get(call) if count == 1 else None)
+        match what:
+            case None:
+                return
+            case "raise":
+                raise CaseError("the script raised", cause="it was told to", remedy="do not tell it to")
+            case "invalid":
+                raise InvalidMeasurement("the script is invalid")
+            case "bug":
+                raise ValueError("the script has a bug")
+            case "oom":
+                raise MemoryError("no room for the script")
+            case "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "segv":
+                os.kill(os.getpid(), signal.SIGSEGV)
+            case "exit":
+                os._exit(7)
+            case "hang":
+                time.sleep(3600)
+            case "nan":
+                self._nan = True
+            case "print":
+                print("a runtime prints what it likes")
+            case _:
+                raise AssertionError(what)
