@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from bench.errors import StoreError
+from bench.errors import StoreError, UsageError
 from bench.results.ids import UUID7_PATTERN, check_uuid7, new_uuid7
 from bench.results.keys import config_key, precision_key, series_key
 from bench.results.schema import (
@@ -138,11 +138,14 @@ def decode(data: bytes, path: Path | None = None) -> Record:
     """
     where = str(path) if path else "record"
     try:
+        data.decode()  # msgspec skips unknown fields without looking whether they are text
         _check_version(_HEAD.decode(data), where)
         record = _DECODER.decode(data)
-    except msgspec.ValidationError as error:
+        check_uuid7(record.record_id)  # a pattern's `$` lets a trailing newline pass
+        check_uuid7(record.launch_id, "launch")
+    except (msgspec.ValidationError, UsageError) as error:
         raise StoreError(f"not a valid record: {error}", where=where, remedy="move the file out of the store") from None
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise StoreError(
             f"corrupt record: {_located(str(error), data)}",
             where=where,
@@ -180,9 +183,10 @@ def _check_version(head: _Head, where: str) -> None:
 
 def _located(message: str, data: bytes) -> str:
     """msgspec's message with its byte position also as a line, which editors understand."""
-    if position := re.search(r"\(byte (\d+)\)", message):
-        line = data[: int(position[1])].count(b"\n") + 1
-        return message.replace(position[0], f"(line {line}, byte {position[1]})")
+    if position := re.search(r"\(byte (\d+)\)| in position (\d+)", message):
+        offset = position[1] or position[2]
+        line = data[: int(offset)].count(b"\n") + 1
+        return message.replace(position[0], f" (line {line}, byte {offset})").replace("  ", " ")
     return f"{message} (after {len(data)} bytes)"
 
 

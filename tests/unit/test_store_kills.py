@@ -1,0 +1,199 @@
+"""The store is killed before, inside and after every call that changes the disk; what it reported must be there."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.results.ids import new_uuid7
+from bench.results.journal import Journal
+from bench.results.record import Record, new_record
+from bench.results.schema import Covariates, Identity, Info, Sample, Weights, WorkloadRef
+from bench.results.store import Store
+
+CASES = ["a#0", "b#0", "a#1"]
+GROUPS = [["a#0", "b#0"], ["a#1"]]
+
+
+def record(launch_id: str, case_key: str) -> Record:
+    workload = WorkloadRef(name="tg2", prompt_tokens=0, new_tokens=2)
+    identity = Identity(
+        model="m", scheme="int8", weights=Weights(source="synthetic"), backend="null", workload=workload
+    )
+    return new_record(
+        launch_id=launch_id,
+        status="ok",
+        identity=identity,
+        covariates=Covariates(),
+        info=Info(case_key=case_key),
+        samples=[Sample(step_s=[0.25, 0.5])],
+    )
+
+
+def sweep(store: Store, report: Callable[[str], None]) -> None:
+    """What a runner does: plan, then each load group as one launch; every success is reported when it was returned."""
+    store.check_writable()
+    journal = Journal.create(store, {"flags": ["--model", "m-int8"]}, CASES)
+    report(f"sweep {journal.sweep_id}")
+    execute(store, journal, GROUPS, report)
+    journal.finish()
+    report("finished")
+
+
+def execute(store: Store, journal: Journal, groups: list[list[str]], report: Callable[[str], None]) -> None:
+    for group in groups:
+        launch_id = new_uuid7()
+        journal.started(launch_id, group)
+        records = [record(launch_id, case_key) for case_key in group]
+        with store.launch(launch_id) as draft:
+            with (draft.path / "worker.log").open("wb", buffering=0) as log:
+                os.write(log.fileno(), b"what the runtime printed\n")
+            for each in records:
+                draft.add(each)
+        for each in records:
+            report(f"record {each.record_id} {each.info.case_key}")
+        journal.committed(launch_id, [each.record_id for each in records])
+
+
+class Killer:
+    """Counts the calls that change the disk and kills its process at the `at`-th, in one of three ways."""
+
+    CALLS = ((os, "write"), (os, "fsync"), (os, "ftruncate"), (Path, "mkdir"), (Path, "rename"), (Path, "unlink"))
+
+    def __init__(self, at: int, how: str):
+        self.at, self.how = at, how
+        self.names: list[str] = []
+
+    def install(self, patch: pytest.MonkeyPatch) -> None:
+        for owner, name in self.CALLS:
+            patch.setattr(owner, name, self._watched(getattr(owner, name), name))
+
+    def _watched(self, call: Any, name: str) -> Any:
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            now = len(self.names) == self.at
+            self.names.append(name)
+            if now and self.how == "half" and name == "write":
+                call(args[0], args[1][: len(args[1]) // 2])
+            if now and self.how in ("before", "half"):
+                os.kill(os.getpid(), signal.SIGKILL)
+            result = call(*args, **kwargs)
+            if now:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        return watched
+
+
+def in_child(root: Path, at: int, how: str) -> tuple[list[str], bool]:
+    """Execute the sweep in a fork that is killed at call `at`: what it reported, and whether it was killed."""
+    receive, send = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(receive)
+            write = os.write
+            with pytest.MonkeyPatch.context() as patch:
+                Killer(at, how).install(patch)
+                sweep(Store(root), lambda line: write(send, f"{line}\n".encode()) and None)
+        finally:
+            os._exit(0)
+    os.close(send)
+    with os.fdopen(receive) as pipe:
+        reported = pipe.read().splitlines()
+    _, status = os.waitpid(pid, 0)
+    return reported, os.WIFSIGNALED(status)
+
+
+@pytest.fixture(scope="module")
+def calls(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The calls of an undisturbed sweep, in order."""
+    killer, root = Killer(-1, "before"), tmp_path_factory.mktemp("undisturbed") / "results"
+    with pytest.MonkeyPatch.context() as patch:
+        killer.install(patch)
+        sweep(Store(root), lambda line: None)
+    return killer.names
+
+
+def kill_points(calls: list[str]) -> Iterator[tuple[int, str]]:
+    for at, name in enumerate(calls):
+        yield from ((at, how) for how in ("before", "half", "after") if how != "half" or name == "write")
+
+
+def test_the_sequence_is_long_enough_to_be_worth_killing(calls: list[str]) -> None:
+    assert calls.count("rename") == len(GROUPS)
+    assert set(calls) >= {"write", "fsync", "mkdir", "rename", "unlink"}
+
+
+def test_what_was_reported_survives_every_kill(calls: list[str], tmp_path: Path) -> None:
+    outcomes = set()
+    for at, how in kill_points(calls):
+        root = tmp_path / f"{at}-{how}" / "results"
+        root.parent.mkdir()
+        reported, killed = in_child(root, at, how)
+        assert killed, f"the child was to be killed {how} call {at} ({calls[at]})"
+        outcomes.add(check(Store(root), reported, f"{how} call {at} ({calls[at]})"))
+    assert outcomes == {0, 2, 3}, "kills must have hit before, between and after the launches"
+
+
+def check(store: Store, reported: list[str], where: str) -> int:
+    """No reported record lost, nothing half-written read, exactly the missing executed; how many had survived."""
+    promised = {line.split()[1] for line in reported if line.startswith("record ")}
+    held = {r.record_id: r.info.case_key for r in store.records()}  # raises on a half-written record
+    assert promised <= held.keys(), where
+    assert sorted(held.values()) in ([], ["a#0", "b#0"], ["a#0", "a#1", "b#0"]), f"half a launch is visible, {where}"
+    for path in (store.root / "launches").glob("*/*/[0-9a-f]*"):
+        assert (path / "worker.log").read_bytes() == b"what the runtime printed\n", where
+
+    journal = Journal.open_latest_unfinished(store)
+    if journal is None:
+        finished = "finished" in reported or len(held) == len(CASES)
+        assert finished or not any(line.startswith("sweep") for line in reported), where
+    else:
+        assert journal.missing() == [key for key in CASES if key not in held.values()], where
+        assert journal.plan == {"flags": ["--model", "m-int8"]}, where
+        missing = [[key for key in group if key in journal.missing()] for group in GROUPS]
+        execute(store, journal, [group for group in missing if group], lambda line: None)
+        journal.finish()
+        assert sorted(str(r.info.case_key) for r in store.records()) == sorted(CASES), where
+        assert Journal.open(store, journal.sweep_id).finished, where
+    sweep(store, lambda line: None)
+    assert held.keys() <= {r.record_id for r in store.records()}, where
+    return len(held)
+
+
+def test_everything_is_synced_before_it_is_renamed_and_its_folder_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill keeps the page cache, a power cut does not: here only the order of the calls can be checked."""
+    trace: list[tuple[str, str]] = []
+    real_fsync, real_rename = os.fsync, Path.rename
+
+    def fsync(file: int) -> None:
+        trace.append(("fsync", str(Path(f"/proc/self/fd/{file}").readlink())))
+        real_fsync(file)
+
+    def rename(source: Path, target: Path) -> Path:
+        trace.append(("rename", str(source)))
+        return real_rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "rename", rename)
+    store, launch_id = Store(tmp_path / "results"), new_uuid7()
+    with store.launch(launch_id) as draft:
+        aside = draft.path
+        (aside / "events.jsonl").write_text(json.dumps({"event": "done"}) + "\n")
+        draft.add(record(launch_id, "a#0"))
+        files = [str(path) for path in aside.iterdir()]
+    renamed = trace.index(("rename", str(aside)))
+    synced = {path for call, path in trace[:renamed] if call == "fsync"}
+    assert {*files, str(aside)} <= synced
+    assert trace[renamed + 1 :] == [("fsync", str(aside.parent))]
+    assert {str(folder) for folder in (tmp_path, *aside.parents) if folder.is_relative_to(tmp_path)} <= synced | {
+        str(aside.parent)
+    }
