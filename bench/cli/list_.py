@@ -32,6 +32,9 @@ WORKLOADS = {
     "tg128x4": "the same for 4 rows at once",
 }
 
+JSON_ONLY = {"family", "hub", "fp16_bytes", "bf16_bytes", "adapter"}
+"""Left out of the tables, which would not fit a terminal otherwise."""
+
 Row = dict[str, Any]
 
 
@@ -59,12 +62,12 @@ def _models(catalog: Catalog) -> Iterator[Row]:
         arch = model.arch
         yield {
             "id": model.id,
-            "title": model.title,
-            "family": arch.family,
             "params_b": model.params_b,
             "context": arch.context,
-            **{f"{scheme}_bytes": weight_bytes(arch, scheme) for scheme in SCHEMES if scheme != "bf16"},
+            **{f"{scheme}_bytes": weight_bytes(arch, scheme) for scheme in SCHEMES},
+            "family": arch.family,
             "hub": model.hub,
+            "title": model.title,
         }
 
 
@@ -107,7 +110,7 @@ def _probed() -> Iterator[tuple[str, Availability]]:
 
     for name in registry.names():
         try:
-            yield name, probe(name)
+            yield name, probe(registry.target(name))
         except BenchError as error:
             why = f"{error.what} ({error.cause})" if error.cause else error.what
             yield name, Availability(reason=why, remedy=error.remedy)
@@ -118,10 +121,13 @@ def _show(rows: Sequence[Row]) -> None:
     if not rows:
         click.echo("none")
         return
-    cells = [[_text(key, value) for key, value in row.items()] for row in rows]
-    heads = [key.removesuffix("_bytes").replace("_", " ") for key in rows[0]]
+    keys = [key for key in rows[0] if key not in JSON_ONLY]
+    cells = [[_text(key, row[key]) for key in keys] for row in rows]
+    heads = [key.removesuffix("_bytes").replace("params_b", "params (1e9)").replace("_", " ") for key in keys]
     if sys.stdout.isatty():
-        table = Table(*heads, box=None, header_style="bold", pad_edge=False)
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        for key, head in zip(keys, heads, strict=True):
+            table.add_column(head, overflow="fold", no_wrap=key not in ("title", "meaning", "reason", "remedy"))
         for line in cells:
             table.add_row(*line)
         Console(markup=False, highlight=False).print(table)

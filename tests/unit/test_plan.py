@@ -53,6 +53,7 @@ CATALOG = Catalog(
 @dataclass
 class Adapter:
     name: str = "fake"
+    provider: str | None = None
     options: dict[str, Option] = field(
         default_factory=lambda: {
             "threads": Option(kind=int, default=None, help="threads of the runtime"),
@@ -182,6 +183,15 @@ def test_a_backend_without_options_says_so() -> None:
 def test_requests_out_of_range(given: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         plan(**given)
+
+
+def test_a_provider_is_only_for_backends_that_have_them() -> None:
+    with pytest.raises(UsageError, match="backend fake has no execution providers"):
+        plan(provider="CPUExecutionProvider")
+    request = Request(backends=("fake",), models=("tiny-int8",), workloads=("pp8",))
+    own = {"fake": cast(Backend, Adapter(provider="Own"))}
+    assert make_plan(request, CATALOG, own).groups[0].first.provider == "Own"
+    assert make_plan(replace(request, provider="Other"), CATALOG, own).groups[0].first.provider == "Other"
 
 
 def test_case_keys_depend_on_every_part_and_on_no_process() -> None:
