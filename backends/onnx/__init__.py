@@ -38,6 +38,7 @@ class Onnx:
     name = "onnx"
     builder = 1
     computes = True
+    provider = CPU
     options: Mapping[str, Option] = {
         "threads": Option(kind=int, default=None, help="threads of one operation; default: the physical cores allowed"),
         "allow_spinning": Option(kind=bool, default=True, help="idle threads spin instead of sleeping"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,11 +11,13 @@ from typing import Any
 import onnx
 
 from backends.onnx import graph, providers
-from backends.onnx.weights import SCALES, TABLE, Stored
+from backends.onnx.weights import HEAD, SCALES, TABLE, Stored
 from bench.types import Arch, Device, Evidence, PhaseFacts, Placement, SessionFacts
 
 ISA_FLAGS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm", "sve")
-PACKED_COPY = "packed once at load into a layout of the kernel's own, of about the same size"
+X86 = ("x86_64", "AMD64")
+BLOCK_SUM_BYTES = 4
+"""The x86 kernels of accuracy_level 4 keep a float32 sum for each block of codes beside its scale."""
 
 
 def facts(session: Any, path: Path, asked: str, device: Device, arch: Arch, kv_device: str) -> SessionFacts:
@@ -22,14 +25,16 @@ def facts(session: Any, path: Path, asked: str, device: Device, arch: Arch, kv_d
     model = graph.load(path)
     stored = graph.stored_in(model)
     levels = graph.accuracy_levels(model)
-    rounded = levels == {4} and asked == providers.CPU
-    phase = PhaseFacts(
-        activations="a8-g32" if rounded else "f32",
-        compute="f32",
-        kernels=_kernels(model, asked),
-    )
-    options = session.get_session_options()
     placement = _placement(session, model, stored)
+    on_cpu = all(place.device == providers.CPU for place in placement if place.matmul_share)
+    rounded = on_cpu and levels == {4}
+    phase = PhaseFacts(activations="a8-g32" if rounded else "f32", compute="f32", kernels=_kernels(model, placement))
+    packed = rounded and platform.machine() in X86
+    resident = {name: _resident_bytes(name, entry, packed) for name, entry in stored.items()}
+    table = [name for name in (TABLE, TABLE + SCALES) if name in stored]
+    if on_cpu and levels == {0} and stored[HEAD].offset == stored[TABLE].offset:
+        resident |= dict.fromkeys(table, 0)  # the head is used as it lies in the file: the same pages as the table
+    options = session.get_session_options()
     return SessionFacts(
         weights=_weights(stored),
         prefill=phase,
@@ -39,10 +44,10 @@ def facts(session: Any, path: Path, asked: str, device: Device, arch: Arch, kv_d
         asked_placement=asked,
         placement=placement,
         threads=options.intra_op_num_threads,
-        resident_weight_bytes=sum(_resident_bytes(name, entry) for name, entry in stored.items()),
-        embedding_bytes=sum(stored[name].size_bytes for name in (TABLE, TABLE + SCALES) if name in stored),
+        resident_weight_bytes=sum(resident.values()),
+        embedding_bytes=sum(resident[name] for name in table),
         kv_bytes_per_token=2 * arch.layers * arch.kv_rows * 4,
-        evidence=_evidence(path, levels, kv_device, options),
+        evidence=_evidence(path, levels, kv_device, options, packed),
     )
 
 
@@ -64,14 +69,20 @@ def _placement(session: Any, model: onnx.ModelProto, stored: Mapping[str, Stored
     )
 
 
-def _kernels(model: onnx.ModelProto, provider: str) -> dict[str, str]:
+def _kernels(model: onnx.ModelProto, placement: tuple[Placement, ...]) -> dict[str, str]:
+    """The operator of each kind of work and the provider that most of it was given to."""
     kinds = {node.op_type for node in model.graph.node}
-    named = {
+    candidates = {
         "matmul": ("MatMulNBits", "FusedMatMul"),
         "attention": ("GroupQueryAttention",),
         "embedding": ("GatherBlockQuantized", "Gather"),
     }
-    return {work: f"{next(op for op in operators if op in kinds)} on {provider}" for work, operators in named.items()}
+    named = {}
+    for work, operators in candidates.items():
+        operator = next(op for op in operators if op in kinds)
+        _, device = max((place.operations.get(operator, 0), place.device) for place in placement)
+        named[work] = f"{operator} on {device}"
+    return named
 
 
 def _weights(stored: Mapping[str, Stored]) -> str:
@@ -82,18 +93,30 @@ def _weights(stored: Mapping[str, Stored]) -> str:
     return f"int{stored[product].shape[-1] // 4} group 32"
 
 
-def _resident_bytes(name: str, entry: Stored) -> int:
-    """The runtime folds a product's cast into a float32 copy of its float16 weight; the rest stays as stored."""
-    folded = entry.dtype == "<f2" and name != TABLE
-    return entry.size_bytes * 2 if folded else entry.size_bytes
+def _resident_bytes(name: str, entry: Stored, packed: bool) -> int:
+    """Bytes of one tensor in memory.
+
+    A product's float16 weight is folded into a float32 copy; quantized products get block sums where `packed`.
+    """
+    if name == TABLE:
+        return entry.size_bytes
+    if entry.dtype == "<f2":
+        return entry.size_bytes * 2
+    if packed and len(entry.shape) == 3:
+        rows, groups, _ = entry.shape
+        return entry.size_bytes + rows * groups * BLOCK_SUM_BYTES
+    return entry.size_bytes
 
 
-def _evidence(path: Path, levels: set[int], kv_device: str, options: Any) -> tuple[Evidence, ...]:
+def _evidence(path: Path, levels: set[int], kv_device: str, options: Any, packed: bool) -> tuple[Evidence, ...]:
+    weights = "weights as its initializers declare them"
+    if packed:
+        weights += ", packed at load into anonymous memory with a float32 sum for each block of 32"
     told = [
         ("InferenceSession.get_provider_graph_assignment_info", "placement, node by node"),
         ("InferenceSession.get_session_options", f"{options.intra_op_num_threads} threads within an operation"),
         ("InferenceSession.get_input_memory_infos", f"KV cache float32 in {kv_device} memory, past is present"),
-        (path.name, "weights as its initializers declare them, " + PACKED_COPY),
+        (path.name, weights),
         (path.name, f"accuracy_level {', '.join(map(str, sorted(levels)))}" if levels else "float32 products"),
     ]
     flags = [flag for flag in ISA_FLAGS if flag in _cpu_flags()]

@@ -29,6 +29,9 @@ LEVELS = {
     "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
 
+_plugins: dict[str, str | None] = {}
+"""Plugin modules that were registered; a string says why one could not be."""
+
 ort.disable_telemetry_events()
 
 
@@ -59,11 +62,13 @@ def open_session(path: Path, case: Case) -> tuple[Any, Device]:
     Raises PrerequisiteError where either is not there, and whatever the runtime raises while loading.
     """
     provider = case.provider or CPU
-    if provider not in present():
+    if provider not in ort.get_available_providers() and provider not in present():
         raise _missing(provider)
-    index = _index(case.device)
+    kind, index = _kind_and_index(case.device)
     entries = [entry for entry in ort.get_ep_devices() if entry.ep_name == provider]
-    if index >= len(entries) and (entries or provider == CPU):
+    told = bool(entries)  # built-in providers of older design tell of no device
+    entries = [entry for entry in entries if kind in (None, _kind(entry))]
+    if told and index >= len(entries):
         raise _no_device(provider, case.device, len(entries))
     options = _session_options(case)
     asked: list[Any] | None = None
@@ -120,34 +125,38 @@ def _session_options(case: Case) -> Any:
 
 
 def _register_plugins() -> None:
-    """Make installed plugin providers known to the runtime, once a process."""
-    known = {entry.ep_name for entry in ort.get_ep_devices()}
+    """Make installed plugin providers known to the runtime, once a process; a broken one must not hide the others."""
     for module in pkgutil.iter_modules():
-        if module.name.startswith(PLUGIN_PREFIXES):
+        if not module.name.startswith(PLUGIN_PREFIXES) or module.name in _plugins:
+            continue
+        try:
             plugin = importlib.import_module(module.name)
             name = plugin.get_ep_name() if hasattr(plugin, "get_ep_name") else module.name
-            if hasattr(plugin, "get_library_path") and name not in known | _registered:
-                ort.register_execution_provider_library(name, plugin.get_library_path())
-                _registered.add(name)
+            ort.register_execution_provider_library(name, plugin.get_library_path())
+            _plugins[module.name] = None
+        except Exception as error:  # whatever a vendor's package raises; `_missing` tells it
+            _plugins[module.name] = f"{type(error).__name__}: {error}"
 
 
-_registered: set[str] = set()
-
-
-def _index(device: str | None) -> int:
-    """`cpu`, `1`, `gpu:1` or None as an index."""
-    number = (device or "0").rpartition(":")[2]
+def _kind_and_index(device: str | None) -> tuple[str | None, int]:
+    """`cpu`, `1`, `gpu:1` or None as a kind, where one is named, and an index."""
+    kind, _, number = (device or "0").rpartition(":")
     if number.isdecimal():
-        return int(number)
-    if device and ":" not in device:
-        return 0
+        return kind or None, int(number)
+    if not kind and number.isalpha():
+        return number, 0
     raise UsageError(f"device {device!r} is not understood", remedy="write an index (0) or kind and index (gpu:0)")
 
 
 def _device(entry: Any, index: int) -> Device:
-    kind = str(entry.device.type).rpartition(".")[2].lower()
+    kind = _kind(entry)
     name = entry.device.metadata.get("Description") or (_cpu_model() if kind == "cpu" else None)
     return Device(kind=kind, name=name or f"{entry.device.vendor} {kind}".strip(), index=index)
+
+
+def _kind(entry: Any) -> str:
+    """`cpu`, `gpu` or `npu`."""
+    return str(entry.device.type).rpartition(".")[2].lower()
 
 
 def _cpu_model() -> str | None:
@@ -165,9 +174,10 @@ def cpu_info() -> dict[str, str]:
 
 def _missing(provider: str) -> PrerequisiteError:
     package = package_of(provider)
+    broken = [f"{module} is broken: {reason}" for module, reason in _plugins.items() if reason]
     return PrerequisiteError(
         f"ONNX Runtime {version()} has no {provider} here",
-        cause="present: " + ", ".join(sorted(present())),
+        cause="; ".join(["present: " + ", ".join(sorted(present())), *broken]),
         remedy=f"pip install {package}" if package else "install the vendor's build of ONNX Runtime or its plugin",
     )
 

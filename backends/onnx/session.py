@@ -111,8 +111,8 @@ class OnnxSession:
                 phase="step",
                 cause=f"the cache holds {self._batch} rows of {self._capacity} tokens",
             )
-        if len(self._bindings) >= MOST_BINDINGS:
-            self._bindings.clear()
+        if len(self._bindings) >= MOST_BINDINGS or all_positions:
+            self._bindings.clear()  # logits of all positions are large: one such buffer at a time
         bound = self._bindings[rows, count, all_positions] = _Binding(self, rows, count, all_positions)
         return bound
 

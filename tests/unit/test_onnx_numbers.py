@@ -1,4 +1,4 @@
-"""The ONNX graph against the float32 reference: exact agrees, native errs as predicted, every way of stepping agrees."""
+"""The ONNX graph against the float32 reference: exact agrees, native errs as predicted, all ways of stepping agree."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import pytest
 
 from backends.onnx import Onnx
 from backends.onnx.session import OnnxSession
+from bench.artifacts.forward import forward
 from bench.artifacts.reader import CanonicalArtifact, open_artifact
-from bench.artifacts.reference import forward, gate_ids
+from bench.artifacts.reference import gate_ids
 from bench.artifacts.synthesize import synthesize
 from bench.errors import CaseError
 from bench.types import Arch, Case, Fidelity, Float32, Int32, LoadGroup, Prepared, RopeScaling, Workload
