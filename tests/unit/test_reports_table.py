@@ -1,0 +1,204 @@
+"""The table model and its renderings: order, columns, escaping, width."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.reports.columns import COLUMNS
+from bench.reports.details import record_details, render_details
+from bench.reports.render import render_csv, render_markdown, render_terminal
+from bench.reports.table import Table, build_table, latest
+from bench.results.ids import new_uuid7
+from bench.results.record import Record
+from bench.results.schema import Covariates, Info, Reason, Sample
+from tests.records import identity, record, samples
+
+OUT_OF_MEMORY = Reason(what="out of memory", phase="open", remedy="bench list models")
+
+
+def failed(backend: str = "xpu") -> Record:
+    return record(
+        status="failed", reason=OUT_OF_MEMORY, who=identity(backend=backend), samples=[], facts=None, gate=None
+    )
+
+
+def headers(table: Table) -> list[str]:
+    return [column.header for column in table.columns]
+
+
+def test_the_default_columns() -> None:
+    assert headers(build_table([record("512/5")])) == [
+        "model", "backend", "workload", "status", "tok/s", "ttft", "tpot", "mbu", "gate",
+    ]  # fmt: skip
+    assert headers(build_table([record("pp512", ceiling=None, gate=None)])) == [
+        "model", "backend", "workload", "status", "tok/s",
+    ]  # fmt: skip
+
+
+def test_launches_of_one_series_are_one_row_with_an_interval() -> None:
+    table = build_table([record(samples=samples(step_s=s)) for s in (0.5, 0.52)])
+    assert len(table.rows) == 1 and "±" in headers(table)
+    assert table.rows[0].summary.n_launches == 2
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        record(status="unproven", reason=Reason(what="no reference")),
+        record(origin="imported"),
+        record(covariates=Covariates(runtime={"onnxruntime": "1.32.0"})),
+        record(who=identity(options={"threads": 1})),
+        record("pp512"),
+    ],
+)
+def test_what_differs_is_never_averaged(other: Record) -> None:
+    assert len(build_table([record(), other]).rows) == 2
+
+
+def test_proven_rows_come_first_and_the_fastest_leads_them() -> None:
+    fast, slow = (record(who=identity(backend=b), samples=samples(step_s=s)) for b, s in (("zz", 0.1), ("aa", 0.9)))
+    fastest = samples(step_s=0.001)
+    unproven = record(status="unproven", reason=Reason(what="no reference"), samples=fastest)
+    imported = record(origin="imported", samples=fastest)
+    invalid = record(status="invalid", reason=Reason(what="impossible"), samples=fastest)
+    unsupported = record(status="unsupported", reason=Reason(what="not wired"), samples=[])
+    table = build_table([unsupported, failed(), invalid, imported, unproven, slow, fast])
+    texts = [dict(zip(headers(table), table.texts(row), strict=True)) for row in table.rows]
+    assert [t["status"] for t in texts][:2] == ["ok", "ok"]
+    assert {t["status"] for t in texts[2:4]} == {"unproven", "imported"}
+    assert [t["status"] for t in texts][4:] == ["invalid", "failed", "unsupported"]
+    assert [t["backend"] for t in texts][:2] == ["zz", "aa"]
+    assert headers(table)[-1] == "reason"
+    assert texts[5]["reason"] == "out of memory; bench list models"
+
+
+def test_columns_appear_when_they_tell_rows_apart() -> None:
+    table = build_table([record(who=identity(options={"threads": n, "arena": True})) for n in (1, 2)])
+    assert "options" in headers(table)
+    assert {row.options["threads"] for row in table.rows} == {1, 2} and "arena" not in table.rows[0].options
+    other_backend = record(who=identity(backend="openvino", provider=None, options={"streams": 1}))
+    assert headers(build_table([record(), other_backend])) == headers(build_table([record()]))
+    assert "provider" in headers(build_table([record(), record(who=identity(provider="CUDAExecutionProvider"))]))
+
+
+def test_latest_keeps_the_newest_sweep_of_each_series() -> None:
+    sweeps = [new_uuid7(), new_uuid7()]
+    old, new_a, new_b = (record(info=Info(sweep_id=sweeps[i])) for i in (0, 1, 1))
+    other = record("pp512", info=Info(sweep_id=sweeps[0]))
+    lone_old, lone_new = record("512/5"), record("512/5")
+    assert latest([old, new_a, other, new_b, lone_old, lone_new]) == [new_a, other, new_b, lone_new]
+
+
+def test_csv_holds_every_column_in_base_units() -> None:
+    (row,) = csv.DictReader(io.StringIO(render_csv(build_table([record("512/5")]))))
+    assert list(row) == [column.key for column in COLUMNS]
+    assert (row["decode_tokens_per_s"], row["ttft_s"], row["decode_tokens_per_s.low"]) == ("2.0", "2.0", "")
+    assert row["pg_tokens_per_s"] == row["reason"] == ""
+    assert row["n_samples"] == "3"
+
+
+HOSTILE = "=cmd|'/c calc'!A1 | `x` <script>alert(1)</script> [a](http://evil.example) \x1b[31m\nnext"
+
+
+def hostile(text: str = HOSTILE) -> Table:
+    why = Reason(what=text, remedy=None)
+    return build_table(
+        [record(status="invalid", origin="imported", who=identity(model=text, backend=text), reason=why)]
+    )
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", " =1", "\u200b=1"])
+def test_no_cell_is_a_formula(text: str) -> None:
+    (row,) = csv.DictReader(io.StringIO(render_csv(hostile(text))))
+    for key in ("model", "backend", "reason"):
+        assert row[key].startswith("'"), row[key]
+
+
+def test_negative_numbers_stay_numbers() -> None:
+    assert "\n'" not in render_csv(build_table([record()])) and ",'" not in render_csv(build_table([record()]))
+
+
+def test_markdown_is_one_line_a_row_and_inert() -> None:
+    lines = render_markdown(hostile()).splitlines()
+    assert len(lines) == 3
+    cells = lines[2].replace("\\|", "").split("|")
+    assert len(cells) == len(lines[0].split("|"))
+    for active in ("<script", "](", " `x`", "http://", "\x1b"):
+        assert active not in lines[2].replace("\\]", "").replace("\\`", ""), active
+
+
+def test_the_terminal_gets_no_control_characters_and_no_markup() -> None:
+    text = render_terminal(hostile("[bold]x[/bold] \x1b[31m\x07\u202eevil"))
+    assert not any(ord(c) < 32 and c != "\n" for c in text) and "\u202e" not in text
+    assert "[bold]x[/bold]" in text
+
+
+def test_the_usual_table_fits_80_columns() -> None:
+    records = [
+        record(w, who=identity(w, backend=b), samples=samples(w, step_s=0.5 + n / 100))
+        for w in ("pp512", "tg4", "pp512+tg4", "512/5")
+        for b in ("onnx", "openvino", "llamacpp")
+        for n in range(2)
+    ]
+    text = render_terminal(build_table([*records, failed()]))
+    assert max(map(len, text.splitlines())) <= 80
+    assert "smollm2-135m-int8 xpu tg4: failed: out of memory; bench list models" in text
+    assert "\x1b" not in text and "\x1b[" in render_terminal(build_table(records), color=True)
+
+
+words = st.text(st.characters(categories=["L", "N", "P"], max_codepoint=0x24F), min_size=1, max_size=30)
+
+
+@given(st.lists(st.tuples(words, words, st.floats(1e-6, 1e6)), min_size=1, max_size=4), st.integers(20, 120))
+def test_no_number_is_ever_cut(rows: list[tuple[str, str, float]], width: int) -> None:
+    table = build_table(
+        [
+            record(who=identity(model=m, backend=b, options={"o": m}), samples=[Sample(step_s=[s] * 4)])
+            for m, b, s in rows
+        ]
+    )
+    text = render_terminal(table, width=width)
+    for row in table.rows:
+        for column in table.columns:
+            if column.numeric:
+                assert column.text(column.of(row)) in text
+
+
+def test_an_empty_table_is_only_its_header() -> None:
+    table = build_table([])
+    assert render_terminal(table).count("\n") == 1 == render_csv(table).count("\n")
+    assert render_markdown(table).count("\n") == 2
+
+
+def test_details_show_everything_measured_and_nothing_else() -> None:
+    text = render_details(record_details(record("512/5")))
+    for expected in (
+        "2.00 tokens/s",
+        "[decode.v1]",
+        "class      a8-g32",
+        "int8 row",
+        "onnxruntime",
+        "1.00 kB",
+        "A CPU",
+    ):
+        assert expected in text, expected
+    assert "None" not in text and "energy" not in text
+    why = render_details(record_details(failed()))
+    for expected in ("failed", "out of memory", "open", "bench list models"):
+        assert expected in why
+
+
+def test_details_keep_fields_of_a_newer_version() -> None:
+    from bench.results.record import decode, encode
+
+    raw: dict[str, Any] = msgspec.json.decode(encode(record()))
+    raw["gate"]["later_ratio"] = 0.5
+    raw["schema_version"] = "1.9"
+    assert "later_ratio" in render_details(record_details(decode(msgspec.json.encode(raw))))
