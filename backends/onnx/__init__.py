@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from backends.onnx.packages import CPU, package_of
 from bench.api import Artifact, Progress
-from bench.errors import CaseError
+from bench.errors import CaseError, PrerequisiteError
 from bench.types import (
     Availability,
     Case,
@@ -25,11 +27,11 @@ from bench.types import (
 if TYPE_CHECKING:
     from backends.onnx.session import OnnxSession
 
-CPU = "CPUExecutionProvider"
 SCHEMES = ("int8", "int4", "fp16")
 ACCURACY_LEVELS = {"native": 4, "exact": 0}
 """MatMulNBits' accuracy_level: 4 is what onnxruntime-genai ships, 0 computes in float32."""
-PACKAGES = ("onnxruntime>=1.24", "onnx>=1.21")
+REQUIRED = ("onnxruntime>=1.24", "onnx>=1.21")
+REMEDY = "pip install 'evenbench[onnx]'"
 
 
 class Onnx:
@@ -52,30 +54,26 @@ class Onnx:
         try:
             from backends.onnx import providers
 
-            versions = {name: metadata.version(name) for name in ("onnx",)}
-            present = providers.present()
             return Availability(
-                versions={"onnxruntime": providers.version(), **versions},
+                versions={"onnxruntime": providers.version(), "onnx": metadata.version("onnx")},
+                providers=tuple(sorted(providers.present())),
                 devices=providers.devices(),
-                providers=tuple(sorted(present)),
             )
         except Exception as error:  # "never raises": a broken installation must not end `bench doctor`
             return Availability(
-                reason=f"ONNX Runtime cannot be imported: {type(error).__name__}: {error}",
-                remedy="pip install 'evenbench[onnx]'",
+                reason=f"ONNX Runtime or onnx is missing or broken: {type(error).__name__}: {error}",
+                remedy=REMEDY,
             )
 
     def requirements(self, accelerator: str | None) -> Requirements:
         """The CPU's packages, or those that bring the execution provider `accelerator`."""
-        from backends.onnx.packages import package_of
-
         package = package_of(accelerator) if accelerator else None
         if package is None or package == "onnxruntime":
-            return Requirements(packages=PACKAGES)
+            return Requirements(packages=REQUIRED)
         notes = f"{package} brings {accelerator}; its driver comes from the vendor"
         if package.startswith(("onnxruntime-ep-", "onnxruntime-qnn")):
-            return Requirements(packages=(*PACKAGES, package), notes=notes)
-        return Requirements(packages=(package, *PACKAGES[1:]), notes=notes)
+            return Requirements(packages=(*REQUIRED, package), notes=notes)
+        return Requirements(packages=(package, *REQUIRED[1:]), notes=notes)
 
     def support(self, case: Case) -> Support:
         """Pure and total: decided from the case alone."""
@@ -95,8 +93,8 @@ class Onnx:
 
     def prepare(self, case: Case, artifact: Artifact, into: Path, progress: Progress) -> Prepared:
         """Write `weights.bin` and the graphs `native.onnx` and `exact.onnx` over it."""
-        from backends.onnx import graph, weights
-
+        with _installed():
+            from backends.onnx import graph, weights
         if artifact.scheme not in SCHEMES:
             raise CaseError(f"scheme {artifact.scheme} is not wired", phase="prepare", where="backend onnx")
         stored = weights.write(artifact, into / graph.WEIGHTS_FILE, progress)
@@ -109,9 +107,19 @@ class Onnx:
 
     def open(self, group: LoadGroup, prepared: Prepared) -> OnnxSession:
         """Load on the provider and device asked for, or refuse with PrerequisiteError or CaseError."""
-        from backends.onnx.session import OnnxSession
-
+        with _installed():
+            from backends.onnx.session import OnnxSession
         return OnnxSession(group, prepared)
+
+
+@contextmanager
+def _installed() -> Iterator[None]:
+    """A failing import as what it is: something to install."""
+    try:
+        yield
+    except ImportError as error:
+        missing = "ONNX Runtime or onnx is missing or broken"
+        raise PrerequisiteError(missing, where="backend onnx", cause=str(error), remedy=REMEDY) from error
 
 
 def _appends_several_tokens(workload: Workload) -> bool:

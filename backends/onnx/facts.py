@@ -11,6 +11,7 @@ from typing import Any
 import onnx
 
 from backends.onnx import graph, providers
+from backends.onnx.packages import CPU
 from backends.onnx.weights import HEAD, SCALES, TABLE, Stored
 from bench.types import Arch, Device, Evidence, PhaseFacts, Placement, SessionFacts
 
@@ -26,7 +27,7 @@ def facts(session: Any, path: Path, asked: str, device: Device, arch: Arch, kv_d
     stored = graph.stored_in(model)
     levels = graph.accuracy_levels(model)
     placement = _placement(session, model, stored)
-    on_cpu = all(place.device == providers.CPU for place in placement if place.matmul_share)
+    on_cpu = all(place.device == CPU for place in placement if place.matmul_share)
     rounded = on_cpu and levels == {4}
     phase = PhaseFacts(activations="a8-g32" if rounded else "f32", compute="f32", kernels=_kernels(model, placement))
     packed = rounded and platform.machine() in X86

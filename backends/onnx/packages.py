@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+CPU = "CPUExecutionProvider"
 SUFFIX = "ExecutionProvider"
 
 PACKAGES = {

@@ -14,11 +14,10 @@ from typing import Any
 
 import onnxruntime as ort
 
-from backends.onnx.packages import package_of
+from backends.onnx.packages import CPU, package_of
 from bench.errors import PrerequisiteError, UsageError
 from bench.types import Case, Device
 
-CPU = "CPUExecutionProvider"
 PLUGIN_PREFIXES = ("onnxruntime_ep_", "onnxruntime_qnn", "onnxruntime_musa")
 """Modules that may offer a plugin provider: `get_library_path()`, and mostly `get_ep_name()`."""
 

@@ -11,6 +11,7 @@ import onnxruntime as ort
 
 from backends.onnx import providers
 from backends.onnx.failures import translated
+from backends.onnx.packages import CPU
 from bench.api import Codes
 from bench.errors import CaseError
 from bench.types import Arch, Float32, Int32, LoadGroup, MemoryUse, Prepared, RopeScaling, SessionFacts
@@ -29,7 +30,7 @@ class OnnxSession:
         self._capacity, self._batch = group.kv_capacity, group.batch
         self._arch = _arch(prepared.notes["arch"])
         self._path = Path(prepared.path) / f"{group.first.fidelity}.onnx"
-        self._asked = group.first.provider or providers.CPU
+        self._asked = group.first.provider or CPU
         try:
             self._session, self._device = providers.open_session(self._path, group.first)
             self._where = providers.kv_memory(self._session)

@@ -54,7 +54,7 @@ CASE = Case(
 
 def prepared_as(folder: Path, **changes: object) -> Prepared:
     scheme = str(changes.pop("scheme", "int8"))
-    arch = replace(ARCH, **changes)  # type: ignore[arg-type]
+    arch = replace(ARCH, **changes)
     synthesize(folder, model="small", arch=arch, scheme=scheme, processes=1)
     (folder / "prepared").mkdir()
     case = replace(CASE, arch=arch, scheme=scheme)
@@ -67,7 +67,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 
 
 def group(**changes: object) -> LoadGroup:
-    return LoadGroup(cases=(replace(CASE, **changes),))  # type: ignore[arg-type]
+    return LoadGroup(cases=(replace(CASE, **changes),))
 
 
 def supported(depth: int, prompt: int, batch: int, chunk: int = 512, provider: str | None = None) -> Support:
@@ -121,6 +121,20 @@ def test_probe_without_the_runtime_names_the_remedy(monkeypatch: pytest.MonkeyPa
     monkeypatch.delattr(sys.modules["backends.onnx"], "providers")
     told = Onnx().probe()
     assert not told.ok and told.remedy == "pip install 'evenbench[onnx]'"
+
+
+def test_open_and_prepare_without_the_runtime_are_refused(
+    monkeypatch: pytest.MonkeyPatch, prepared: Prepared, tmp_path: Path
+) -> None:
+    for name in ("onnx", "onnxruntime"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for name in ("session", "graph", "providers"):
+        monkeypatch.delitem(sys.modules, f"backends.onnx.{name}", raising=False)
+        monkeypatch.delattr(sys.modules["backends.onnx"], name, raising=False)
+    with pytest.raises(PrerequisiteError, match="pip install"):
+        Onnx().open(group(), prepared)
+    with pytest.raises(PrerequisiteError, match="pip install"):
+        prepared_as(tmp_path)
 
 
 def test_requirements_name_the_package_of_a_provider() -> None:
