@@ -138,8 +138,9 @@ class _Binding:
             "key_count": self.key_count,
             "head_positions": positions.astype(np.int64),
         }
-        for name, array in inputs.items():
-            self.io.bind_ortvalue_input(name, _value(array))
+        self._values = [_value(array) for array in inputs.values()]  # a binding need not keep what it is given alive
+        for name, value in zip(inputs, self._values, strict=True):
+            self.io.bind_ortvalue_input(name, value)
         for name, table in zip(("cos", "sin"), session._rope, strict=True):
             self.io.bind_ortvalue_input(name, table)
         self.io.bind_ortvalue_output("logits", _value(self.logits))
