@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.artifacts import forward as forward_module
 from bench.artifacts.forward import forward
 from bench.artifacts.noise import CLASSES, PrecisionClass, round_a8, round_bf16, round_kv8
 from bench.artifacts.reader import CanonicalArtifact, open_artifact
@@ -119,6 +120,31 @@ def test_roundings() -> None:
     assert round_kv8(np.full(4, 7, np.float32)).tolist() == [7] * 4
     with pytest.raises(ValueError, match="a8-row"):
         PrecisionClass("a8-row")
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
+def test_synthetic_weights_make_a_model_worth_gating(
+    family: str, tied: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scores and logits spread as in trained models, norms stay stable, and no token merely predicts itself."""
+    arch = tiny_arch(family, layers=12, hidden=256, heads=8, kv_heads=4, ffn=704, vocab=2000, tied=tied)
+    spreads: list[float] = []
+
+    def noted(scores: Float32) -> Float32:
+        last = scores[0, ..., -1, :]
+        spreads.append(float(last.std(axis=-1).mean()))
+        return softmax(scores)
+
+    softmax = forward_module._softmax
+    monkeypatch.setattr(forward_module, "_softmax", noted)
+    artifact = artifact_of(tmp_path, arch)
+    ids = gate_ids(artifact)
+    logits = forward(artifact, ids)["f32"]
+    assert 1.2 < np.mean(spreads) < 1.8 and 1.0 < min(spreads) < max(spreads) < 2.2
+    assert 2.2 < logits.std(axis=-1).mean() < 3.0
+    best = logits.argmax(axis=-1)
+    assert (best == ids).mean() < 0.1 and len(set(best.tolist())) > 16
 
 
 def transformers_logits(artifact: CanonicalArtifact, ids: Int32) -> Float32:
