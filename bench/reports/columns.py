@@ -201,7 +201,7 @@ _FOR_PEOPLE = (
         shown=when_used,
     ),
     Column(
-        key="ttft",
+        key="ttft_s",
         header="ttft",
         meaning="time to the first generated token",
         of=_figure("ttft_s"),
@@ -210,7 +210,7 @@ _FOR_PEOPLE = (
         shown=when_used,
     ),
     Column(
-        key="tpot",
+        key="tpot_s",
         header="tpot",
         meaning="time per further token",
         of=_figure("tpot_s"),
@@ -219,7 +219,7 @@ _FOR_PEOPLE = (
         shown=when_used,
     ),
     Column(
-        key="mbu",
+        key="mbu_ratio",
         header="mbu",
         meaning="share of the probed read bandwidth that decode used",
         of=_figure("mbu_ratio"),
@@ -267,5 +267,6 @@ _FOR_MACHINES = (
     _csv("record_ids", "records summarized in the row", lambda row: " ".join(r.record_id for r in row.records)),
 )
 
-COLUMNS = (*_FOR_PEOPLE[:-1], *_FOR_MACHINES, _FOR_PEOPLE[-1])
+_SHOWN_KEYS = {column.key for column in _FOR_PEOPLE}
+COLUMNS = (*_FOR_PEOPLE[:-1], *(column for column in _FOR_MACHINES if column.key not in _SHOWN_KEYS), _FOR_PEOPLE[-1])
 """All columns in order. CSV has every one; a table for people those that are `shown`, the reason always last."""

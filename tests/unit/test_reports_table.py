@@ -98,7 +98,7 @@ def test_latest_keeps_the_newest_sweep_of_each_series() -> None:
 
 def test_csv_holds_every_column_in_base_units() -> None:
     (row,) = csv.DictReader(io.StringIO(render_csv(build_table([record("512/5")]))))
-    assert list(row) == [column.key for column in COLUMNS]
+    assert list(row) == [column.key for column in COLUMNS] and len(set(row)) == len(COLUMNS)
     assert (row["decode_tokens_per_s"], row["ttft_s"], row["decode_tokens_per_s.low"]) == ("2.0", "2.0", "")
     assert row["pg_tokens_per_s"] == row["reason"] == ""
     assert row["n_samples"] == "3"
