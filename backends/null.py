@@ -32,6 +32,7 @@ class Null:
     name = "null"
     builder = 1
     computes = False
+    provider = None
     options: Mapping[str, Option] = {}
 
     def probe(self) -> Availability:

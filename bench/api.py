@@ -195,6 +195,8 @@ class Backend(Protocol):
     """Version of what `prepare` writes; raising it makes every prepared folder stale."""
     computes: bool
     """False for a backend that executes no model: nothing is prepared or gated and its records are `unproven`."""
+    provider: str | None
+    """The execution provider that is asked for where none is named; None for a runtime that has no providers."""
     options: Mapping[str, Option]
 
     def probe(self) -> Availability:

@@ -91,8 +91,7 @@ def make_plan(request: Request, catalog: Catalog, adapters: Mapping[str, Backend
             options = parse_options(name, adapters[name].options, request.options)
             for device in _unique(request.devices):
                 cases = [
-                    _case(request, catalog, model, adapters[name].name, device, options, workload)
-                    for workload in workloads
+                    _case(request, catalog, model, adapters[name], device, options, workload) for workload in workloads
                 ]
                 verdicts = [(case, adapters[name].support(case)) for case in cases]
                 refused += [(case, support) for case, support in verdicts if not support.ok]
@@ -217,20 +216,24 @@ def _case(
     request: Request,
     catalog: Catalog,
     name: str,
-    backend: str,
+    adapter: Backend,
     device: str | None,
     options: dict[str, Any],
     workload: Workload,
 ) -> Case:
     model, scheme, arch, _ = catalog.resolve(name)
+    if request.provider and not adapter.provider:
+        raise UsageError(
+            f"backend {adapter.name} has no execution providers", where="--provider", remedy="leave it out"
+        )
     return Case(
         model=model,
         scheme=scheme,
         weights=request.weights,
         arch=arch,
-        backend=backend,
+        backend=adapter.name,
         device=device,
-        provider=request.provider,
+        provider=request.provider or adapter.provider,
         fidelity=request.fidelity,
         workload=workload,
         kv_capacity=kv_capacity(workload, arch, model),

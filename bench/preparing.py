@@ -1,4 +1,4 @@
-"""Everything untimed before a launch: artifact, reference, prepared files, certificate. Each is made once and cached."""
+"""Everything untimed before a launch: artifact, reference, prepared files, certificate; made once and cached."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from bench import protocol, registry
+from bench import protocol
 from bench.api import Backend
 from bench.artifacts import cache
 from bench.artifacts.reader import open_artifact
@@ -44,8 +44,9 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How a sweep is executed; nothing of it is part of a case."""
+    """How a sweep is executed; nothing of it is part of a case. `targets`: backend -> `module:Attribute`."""
 
+    targets: Mapping[str, str] = field(default_factory=dict)
     launches: int = 1
     repetitions: int = 5
     budget_s: float | None = None
@@ -86,11 +87,11 @@ def worker_environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
-def probe(name: str, settings: Settings | None = None) -> Availability:
-    """What a backend finds here, asked in a process of its own so that no runtime is loaded in this one."""
+def probe(target: str, settings: Settings | None = None) -> Availability:
+    """What a backend (`module:Attribute`) finds here, asked in its own process: no runtime is loaded in this one."""
     settings = settings or Settings()
     with tempfile.TemporaryDirectory(prefix="bench-probe-") as folder:
-        job = Job(task="probe", adapter=registry.target(name))
+        job = Job(task="probe", adapter=target)
         log = Path(folder, "worker.log")
         with Child(worker_command(settings), job, log, worker_environment(), limit_s=120) as child:
             for event in child.events():
@@ -99,7 +100,7 @@ def probe(name: str, settings: Settings | None = None) -> Availability:
                     return found
                 if event["event"] == "error":
                     raise protocol.rebuild(event)
-    raise CaseError(f"backend {name} was probed and said nothing", phase="probe")
+    raise CaseError(f"{target} was probed and said nothing", phase="probe")
 
 
 class Preparer:
@@ -192,7 +193,7 @@ class Preparer:
         return certificate
 
     def _job(self, task: protocol.Task, group: LoadGroup, **given: Any) -> Job:
-        return Job(task=task, adapter=registry.target(group.first.backend), group=group, **given)
+        return Job(task=task, adapter=self._settings.targets[group.first.backend], group=group, **given)
 
     def _listen(self, job: Job, log: Path) -> dict[str, Any]:
         """Execute one untimed task in a worker; its answer is the event that carries one."""

@@ -26,8 +26,8 @@ class Job:
     """One task for one fresh worker. `adapter` is `module:Attribute`; paths are absolute.
 
     prepare writes into `prepared_folder`; certify and measure read `prepared`. `layers` cuts the model (certificates of
-    large models). `reference` is the folder of the float32 reference, None where nothing can be compared. `compare_fed` reads all codes
-    back from the runtime once and compares them with the artifact's.
+    large models). `reference` is the folder of the float32 reference, None where nothing can be compared.
+    `compare_fed` reads all codes back from the runtime once and compares them with the artifact's.
     """
 
     task: Task

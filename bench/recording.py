@@ -11,10 +11,11 @@ import msgspec
 
 from bench import attest
 from bench.collector import host
-from bench.launch import Heard, Launch
 from bench.errors import BenchError, CaseError, InvalidMeasurement, PrerequisiteError
+from bench.launch import Heard, Launch
 from bench.results import schema
 from bench.results.record import Record, new_record
+from bench.spec import definition_hash
 from bench.types import Case, SessionFacts, Support
 
 METHOD = 1
@@ -153,6 +154,11 @@ def _impossible(case: Case, index: int, heard: Heard) -> str | None:
 
 def _identity(case: Case, launch: Launch, situation: Situation) -> schema.Identity:
     facts, workload = launch.heard.facts, case.workload
+    kinds = {device.kind for device in facts.devices} if facts else set()
+    where = kinds.pop() if len(kinds) == 1 else None
+    options = dict(case.options)
+    if facts and facts.threads is not None and options.get("threads", 0) is None:
+        options["threads"] = facts.threads  # what the runtime chose, not that it was left to choose
     return schema.Identity(
         model=case.model,
         scheme=case.scheme,
@@ -165,8 +171,10 @@ def _identity(case: Case, launch: Launch, situation: Situation) -> schema.Identi
         parallel={"tp": 1, "pp": 1, "ranks": 1},
         workload=msgspec.convert(asdict(workload), schema.WorkloadRef),
         kv_capacity=case.kv_capacity,
-        options=case.options,
+        placement={"attention": where, "experts": None, "lm_head": where},
+        options=options,
         method=METHOD,
+        definition=definition_hash(case.arch),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from bench import protocol, recording, registry
+from bench import protocol, recording
 from bench.api import Backend
 from bench.child import Child
 from bench.collector.page_cache import describe_cache
@@ -120,7 +120,7 @@ class Sweep:
         certified = (ready.certificate or {}).get("fed") is not None
         job = Job(
             task="measure",
-            adapter=registry.target(group.first.backend),
+            adapter=self.settings.targets[group.first.backend],
             group=group,
             artifact=str(ready.artifact) if ready.artifact else None,
             prepared=ready.prepared,
@@ -132,7 +132,7 @@ class Sweep:
         )
         command, limit_s = worker_command(self.settings), self.settings.timeout_s
         with (
-            (draft.path / "events.jsonl").open("ab") as events,
+            (draft.path / "events.jsonl").open("ab", buffering=0) as events,
             Child(command, job, draft.path / "worker.log", worker_environment(), limit_s) as child,
         ):
             launch.memory = child.memory
@@ -212,5 +212,5 @@ class Sweep:
     def _availability(self, name: str) -> Availability:
         if name not in self._found:
             self.watcher.phase("probe", name)
-            self._found[name] = probe(name, self.settings)
+            self._found[name] = probe(self.settings.targets[name], self.settings)
         return self._found[name]

@@ -118,7 +118,7 @@ def load_catalog(extra: Iterable[Path] = ()) -> Catalog:
 
     UsageError with file, line and key for a file that is missing, malformed or out of range.
     """
-    user = platformdirs.user_config_path("bench") / "models.toml"
+    user = platformdirs.user_config_path("evenbench") / "models.toml"
     files = [PROJECT_MODELS, *([user] if user.is_file() else []), *extra]
     models: dict[str, Model] = {}
     for file in files:

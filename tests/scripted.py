@@ -25,7 +25,9 @@ class Scripted(Null):
     name = "scripted"
     options: ClassVar = {
         "script": Option(kind=str, default="", help="what goes wrong, and when"),
-        "only": Option(kind=str, default="", help="the script holds only in launches with this workload first"),
+        "kill_at_write": Option(kind=int, default=None, help="SIGKILL to itself before this write after open, from 1"),
+        "kill_after": Option(kind=bool, default=False, help="... but after that write instead of before"),
+        "cases": Option(kind=int, default=None, help="the script holds only in launches of this many cases"),
     }
 
     def support(self, case: Case) -> Support:
@@ -38,8 +40,27 @@ class Scripted(Null):
 
     def open(self, group: LoadGroup, prepared: Prepared) -> ScriptedSession:
         options = group.first.options
-        holds = not options["only"] or group.first.workload.name == options["only"]
+        holds = options["cases"] in (None, len(group.cases))
+        if holds and options["kill_at_write"]:
+            _kill_at_write(options["kill_at_write"], options["kill_after"])
         return ScriptedSession(group, options["script"] if holds else "")
+
+
+def _kill_at_write(at: int, after: bool) -> None:
+    """From now on count this process's writes, and die at one of them."""
+    write, count = os.write, 0
+
+    def counted(descriptor: int, data: bytes) -> int:
+        nonlocal count
+        count += 1
+        if count == at and not after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        written = write(descriptor, data)
+        if count == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return written
+
+    os.write = counted
 
 
 class ScriptedSession(NullSession):

@@ -102,7 +102,7 @@ def _store(store: Store) -> Finding:
 def _backends() -> Iterator[Finding]:
     for name in registry.names():
         try:
-            found = probe(name)
+            found = probe(registry.target(name))
         except BenchError as error:
             yield Finding(what=f"backend {name}", found=str(error), fit=False)
             continue

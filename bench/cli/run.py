@@ -98,8 +98,9 @@ def run(
         }
     request = msgspec.convert(told["request"], Request)
     catalog = load_catalog([Path(path) for path in told["model_files"]])
-    adapters = {name: registry.load(name) for name in request.backends}
-    plan = make_plan(request, catalog, adapters)
+    asked_for = {name: registry.load(name) for name in request.backends}
+    plan = make_plan(request, catalog, asked_for)
+    adapters = {adapter.name: adapter for adapter in asked_for.values()}
     settings = Settings(
         launches=request.launches,
         repetitions=request.repetitions,
@@ -107,6 +108,7 @@ def run(
         timeout_s=told["timeout_s"],
         python=told["python"],
         seed=request.seed,
+        targets={adapter.name: registry.target(name) for name, adapter in asked_for.items()},
     )
     if only_plan:
         show_plan(plan, adapters, settings)
