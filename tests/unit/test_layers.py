@@ -22,7 +22,7 @@ LAYERS = [
     ("api",),
     ("spec", "plan", "registry"),
     ("protocol", "ceiling", "measure", "gate", "attest", "artifacts", "collector", "stats", "results"),
-    ("worker", "tasks", "child", "launch", "preparing", "recording", "runner", "reports"),
+    ("worker", "tasks", "child", "launch", "preparing", "recording", "runner", "reports", "conformance"),
     ("cli", "__main__"),
 ]
 """From the ground up. A module imports from its own layer and those below it."""

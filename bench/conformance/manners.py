@@ -1,0 +1,159 @@
+"""Checks of how a session behaves: facts, memory, refusals, closing, and what it leaves behind."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from bench import protocol
+from bench.conformance.check import Check, Failure, demand
+from bench.conformance.models import Variant, both
+from bench.conformance.subject import Subject
+from bench.errors import BenchError, CaseError, PrerequisiteError
+from bench.types import Activations, LoadGroup, MemoryUse, SessionFacts
+
+NOWHERE = ("nowhere:97", "nowhere", "97")
+KINDS = ("cpu", "gpu", "npu")
+NOBODY = "NoSuchExecutionProvider"
+
+
+def facts_are_complete(subject: Subject, variant: Variant) -> None:
+    """facts() names precision, placement, threads and bytes, each with evidence; what it cannot know is None."""
+    with subject.opened(variant) as session:
+        session.step(subject.rows(variant))
+        facts = session.facts()
+    told = protocol.encode(facts)
+    demand(protocol.decode(SessionFacts, told) == facts, "facts do not survive JSON")
+    demand(facts.evidence and all(e.source and e.claim for e in facts.evidence), "facts give no evidence")
+    for phase in (facts.prefill, facts.decode):
+        demand(phase.activations in get_args(Activations), f"{phase.activations!r} is no kind of activations")
+    for name in ("threads", "resident_weight_bytes", "kv_bytes_per_token"):
+        value = getattr(facts, name)
+        demand(value is None or value > 0, f"{name} is {value}: None means not known, 0 is never true")
+    if subject.backend.computes:
+        _demand_placement(facts)
+
+
+def memory_is_positive_or_none(subject: Subject, variant: Variant) -> None:
+    """memory() gives for each device positive numbers of bytes, and None for what cannot be known."""
+    with subject.opened(variant) as session:
+        session.step(subject.rows(variant))
+        uses = session.memory()
+    protocol.encode({"uses": uses})
+    demand(isinstance(uses, list) and all(isinstance(use, MemoryUse) for use in uses), f"memory() returned {uses!r}")
+    demand(uses or not subject.backend.computes, "memory() names no device")
+    for use in uses:
+        demand(use.device, "a device without a name")
+        for field in fields(use)[1:]:
+            value = getattr(use, field.name)
+            demand(value is None or (isinstance(value, int) and value > 0), f"{use.device}: {field.name} is {value!r}")
+
+
+def a_prompt_beyond_the_cache_is_refused(subject: Subject, variant: Variant) -> None:
+    """More tokens or rows than the cache holds raise CaseError, and the session closes in order after that."""
+    rows = subject.rows(variant)
+    full = np.resize(rows, (variant.batch, variant.capacity)).astype(np.int32)
+    for prompt, beyond in ((full, rows[:, :1]), (rows[:, :1], np.repeat(rows[:, :1], 2, axis=0)), (full, full)):
+        with subject.opened(variant) as session:
+            session.step(prompt)
+            try:
+                session.step(beyond)
+            except CaseError:
+                pass
+            else:
+                raise Failure(f"{beyond.shape} tokens after {prompt.shape[1]} in a cache of {full.shape} were accepted")
+            session.close()
+
+
+def closing_twice_does_nothing(subject: Subject, variant: Variant) -> None:
+    """close() may be called again."""
+    with subject.opened(variant) as session:
+        session.step(subject.rows(variant))
+        session.close()
+        session.close()
+
+
+def an_absent_device_is_refused(subject: Subject, variant: Variant) -> None:
+    """A device that is not there is a PrerequisiteError with a remedy; nothing else takes its place."""
+    present = {device.kind for device in subject.availability.devices}
+    for device in (*NOWHERE, *(kind for kind in KINDS if present and kind not in present)):
+        _demand_refused(subject, variant, device=device)
+
+
+def an_absent_provider_is_refused(subject: Subject, variant: Variant) -> None:
+    """A provider that is not there is a PrerequisiteError with a remedy; nothing else takes its place."""
+    _demand_refused(subject, variant, provider=NOBODY)
+
+
+def the_environment_is_untouched(subject: Subject, variant: Variant) -> None:
+    """A session changes neither environment nor working folder, and leaves no thread and no open file behind."""
+
+    def use() -> None:
+        with subject.opened(variant) as session:
+            session.step(subject.rows(variant))
+            session.facts()
+        gc.collect()
+
+    use()  # what a runtime sets up once per process is its own affair
+    before = _surroundings()
+    use()
+    after = _surroundings()
+    changed = [f"{name}: {before[name]} became {after[name]}" for name in before if before[name] != after[name]]
+    demand(not changed, "; ".join(changed)[:500])
+
+
+def _demand_placement(facts: SessionFacts) -> None:
+    share = sum(place.matmul_share for place in facts.placement)
+    demand(abs(share - 1) < 1e-6, f"the placement's shares of the matrix products add up to {share}")
+    demand(facts.asked_placement, "facts do not say which placement was asked for")
+    demand(any(place.operations for place in facts.placement), "the placement counts no operations")
+    demand(facts.devices and all(d.kind and d.name for d in facts.devices), "facts name no device")
+    demand(facts.weights and facts.kv_cache, "facts do not say how weights and KV cache are stored")
+    for phase in (facts.prefill, facts.decode):
+        demand({"matmul", "attention"} <= set(phase.kernels), f"kernels are named for {sorted(phase.kernels)} only")
+    json.dumps([dict(place.operations) for place in facts.placement])
+
+
+def _demand_refused(subject: Subject, variant: Variant, **changes: Any) -> None:
+    case = replace(subject.case(variant), **changes)
+    subject.require(subject.case(variant))
+    if not subject.backend.support(case).ok:
+        return
+    what = " ".join(changes.values())
+    try:
+        session = subject.backend.open(LoadGroup(cases=(case,)), subject.prepared(variant))
+    except PrerequisiteError as error:
+        demand(error.remedy, f"{what}: refused without a remedy: {error}")
+    except BenchError as error:
+        raise Failure(f"{what}: {type(error).__name__} instead of PrerequisiteError: {error}") from error
+    else:
+        device = session.facts().devices
+        session.close()
+        raise Failure(f"{what} was asked for and {', '.join(d.name for d in device)} took its place")
+
+
+def _surroundings() -> dict[str, Any]:
+    here = {"environment": dict(os.environ), "working folder": str(Path.cwd())}
+    for name, folder in (("threads", "/proc/self/task"), ("open files", "/proc/self/fd")):
+        if Path(folder).exists():
+            here[name] = str(len(list(Path(folder).iterdir())))
+    return here
+
+
+_ONE = (Variant(fidelity="native"),)
+
+CHECKS = (
+    Check(facts_are_complete, both(), computing=False),
+    Check(memory_is_positive_or_none, _ONE, computing=False),
+    Check(a_prompt_beyond_the_cache_is_refused, _ONE),
+    Check(closing_twice_does_nothing, _ONE, computing=False),
+    Check(an_absent_device_is_refused, _ONE),
+    Check(an_absent_provider_is_refused, _ONE),
+    Check(the_environment_is_untouched, _ONE, computing=False),
+)

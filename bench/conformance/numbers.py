@@ -1,0 +1,145 @@
+"""Checks of what is computed: bits fed, exact agreement, native error, long context."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bench import gate
+from bench.api import Session
+from bench.artifacts.stored_reference import Reference
+from bench.conformance.check import Check, demand
+from bench.conformance.models import ARCHS, DECODED, LONG_CAPACITY, LONG_POSITIONS, Variant, make_reference, matrix
+from bench.conformance.subject import Subject, ignore
+from bench.types import Float32, Int32, precision_class
+
+LONG_CHUNK = 512
+LONG = Variant(model="llama3-long", scheme="int8", capacity=LONG_CAPACITY)
+
+
+def the_bits_fed_are_the_artifacts(subject: Subject, variant: Variant) -> None:
+    """Codes and scales read back from the runtime equal the artifact's bit by bit, in every tensor that can be read."""
+    with subject.opened(variant) as session:
+        fed = gate.compare_fed(session, subject.artifact(variant), ignore)
+        unknown = session.fed("blk.0.no_such.weight")
+    demand(fed.reason is None, fed.reason or "")
+    demand(unknown is None, "fed() answers for a tensor that no model has")
+
+
+def exact_agrees_with_the_reference(subject: Subject, variant: Variant) -> None:
+    """Exact logits lie within 1e-4 of the float32 reference at every position of every row, prefill and decode."""
+    rows = subject.rows(variant)
+    with subject.opened(variant) as session:
+        prefill, decode = both_phases(session, rows)
+    for row in range(len(rows)):
+        reference = subject.reference(variant, row)
+        _demand_exact(f"prefill, row {row}", prefill[row], reference, slice(None))
+        _demand_exact(f"decode, row {row}", decode[row], reference, slice(-DECODED, None))
+
+
+def native_errs_as_its_class_predicts(subject: Subject, variant: Variant) -> None:
+    """The native error lies within the predicted band of the class that facts() declares, prefill and decode."""
+    rows = subject.rows(variant)
+    with subject.opened(variant) as session:
+        if variant.batch == 1:
+            _, checks = gate.native(session, subject.reference(variant), ignore)
+            demand(not any(check.reason for check in checks), "; ".join(filter(None, (c.reason for c in checks))))
+        prefill, decode = both_phases(session, rows)
+        facts = session.facts()
+    references = [subject.reference(variant, row) for row in range(len(rows))]
+    for phase, logits, declared, positions in (
+        ("prefill", prefill, precision_class(facts.prefill, facts.kv_cache), slice(None)),
+        ("decode", decode, precision_class(facts.decode, facts.kv_cache), slice(-DECODED, None)),
+    ):
+        _demand_within_band(phase, logits, declared, references, positions)
+
+
+def exact_holds_in_a_long_context(subject: Subject, variant: Variant) -> None:
+    """Exact logits of 2048 positions with llama3 rope scaling lie within 1e-4 of the reference, chunk by chunk."""
+    ids = long_ids(subject)
+    reference = make_reference(subject.artifact(variant), ids, ())
+    with subject.opened(variant) as session:
+        error, worst = long_context_error(session, reference)
+    demand(
+        worst is not None and worst <= gate.EXACT_BOUND,
+        f"off by {worst} of the logits at the worst of {LONG_POSITIONS} positions (all together {error}), "
+        f"where {gate.EXACT_BOUND:.0e} is allowed: rope scaling or angles at large positions",
+    )
+
+
+def long_ids(subject: Subject) -> Int32:
+    """[2048] ids, seeded."""
+    vocab = ARCHS[LONG.model].vocab
+    return np.random.Generator(np.random.PCG64(7)).integers(0, vocab, LONG_POSITIONS, dtype=np.int32)
+
+
+def long_context_error(session: Session, reference: Reference) -> tuple[float, float] | tuple[None, None]:
+    """(all positions, worst position) over the whole reference, fed in chunks, its end token by token."""
+    parts, prompt = [], LONG_POSITIONS - DECODED
+    for start in range(0, prompt, LONG_CHUNK):
+        session.step(reference.ids[None, start : min(prompt, start + LONG_CHUNK)], want="all")
+        parts.append(np.array(session.logits()[0]))
+    for position in range(prompt, LONG_POSITIONS):
+        session.step(reference.ids[None, position : position + 1])
+        parts.append(np.array(session.logits()))
+    return gate.relative_error(np.concatenate(parts), reference, slice(None))
+
+
+def both_phases(session: Session, rows: Int32) -> tuple[Float32, Float32]:
+    """Logits [rows, 32, vocab] of one step, and [rows, 8, vocab] of the last positions fed one by one."""
+    session.rewind(0)
+    session.step(rows, want="all")
+    prefill = np.array(session.logits())
+    start = rows.shape[1] - DECODED
+    if not session.rewind(start):
+        session.rewind(0)
+        session.step(rows[:, :start].copy())
+    decode = []
+    for position in range(start, rows.shape[1]):
+        session.step(rows[:, position : position + 1].copy())
+        decode.append(np.array(session.logits()))
+    return prefill, np.stack(decode, axis=1)
+
+
+def _demand_exact(what: str, logits: Float32, reference: Reference, positions: slice) -> None:
+    error, worst = gate.relative_error(logits, reference, positions)
+    demand(
+        worst is not None and worst <= gate.EXACT_BOUND,
+        f"{what}: off by {worst} at the worst position ({error} in all), where {gate.EXACT_BOUND:.0e} is allowed",
+    )
+
+
+def _demand_within_band(
+    phase: str, logits: Float32, declared: str, references: list[Reference], positions: slice
+) -> None:
+    """Over all rows together: a row of few positions alone scatters more than the band is wide."""
+    whole = Reference(
+        digest=references[0].digest,
+        ids=np.concatenate([r.ids[positions] for r in references]),
+        logits=np.concatenate([r.logits[positions] for r in references]),
+        centred2=np.concatenate([r.centred2[positions] for r in references]),
+        delta2={name: np.concatenate([r.delta2[name][positions] for r in references]) for name in references[0].delta2},
+    )
+    error, _ = gate.relative_error(logits.reshape(-1, logits.shape[-1]), whole, slice(None))
+    predicted = gate.predicted_error(whole, declared, slice(None))
+    demand(
+        error is not None and predicted is not None, f"{phase}: error {error}, class {declared} predicts {predicted}"
+    )
+    assert error is not None and predicted is not None
+    if declared == "f32":
+        demand(error <= gate.EXACT_BOUND, f"{phase}: f32 is declared, but the error is {error:.2g}")
+    else:
+        ratio = error / predicted
+        demand(
+            gate.LOW <= ratio <= gate.HIGH,
+            f"{phase}: error {error:.2g} is {ratio:.2f} times what the declared {declared} predicts",
+        )
+
+
+_EVERY_FAMILY = tuple(variant for variant in matrix("native") if variant.batch == 1)
+
+CHECKS = (
+    Check(the_bits_fed_are_the_artifacts, _EVERY_FAMILY),
+    Check(exact_agrees_with_the_reference, matrix("exact")),
+    Check(native_errs_as_its_class_predicts, matrix("native")),
+    Check(exact_holds_in_a_long_context, (LONG,)),
+)
