@@ -79,7 +79,7 @@ def test_unsupported_is_no_error(bench: Bench) -> None:
 
 
 def test_the_most_serious_outcome_decides_the_exit_code(bench: Bench) -> None:
-    ended = bench(*scripted("logits:nan+step@40:raise", workload="tg8,tg16"))
+    ended = bench(*scripted("logits:nan+rewind@9:raise", workload="tg8,tg16"))
     assert set(ended.statuses.values()) == {"failed", "invalid"}
     assert ended.code == 5
 
