@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,20 +51,43 @@ def governor(root: Path = Path("/sys/devices/system/cpu/cpu0/cpufreq")) -> str |
         return None
 
 
-def memory_available_bytes(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """What may still be allocated: the machine's available memory, or this control group's limit if that is less."""
-    available = psutil.virtual_memory().available
-    for limit_name, used_name in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+def memory_available_bytes(root: Path = Path("/")) -> int:
+    """What may still be allocated: the machine's available memory, or what a control group leaves if that is less.
+
+    All groups from this process's own up to the root count; their page cache can be dropped and does not.
+    """
+    available: int = psutil.virtual_memory().available
+    return min([available, *(left for group in _memory_groups(root) if (left := _group_left(group)) is not None)])
+
+
+def _memory_groups(root: Path) -> Iterator[Path]:
+    """Folders of this process's memory control groups (cgroups(7)), version 1 or 2; as a container sees them."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers in ("", "memory"):
+            top = root / "sys/fs/cgroup" / controllers
+            own = top / path.lstrip("/")
+            yield from (folder for folder in (own, *own.parents) if folder.is_relative_to(top) and folder.is_dir())
+
+
+def _group_left(group: Path) -> int | None:
+    """Limit − use + page cache of one group; None where it has no limit."""
+    for limit, used, cached in (
+        ("memory.max", "memory.current", ("inactive_file", "active_file")),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_inactive_file", "total_active_file")),
     ):
         try:
-            limit = int((cgroup / limit_name).read_text())
-            used = int((cgroup / used_name).read_text())
-        except (OSError, ValueError):  # "max" is no number
+            limit_bytes = int((group / limit).read_text())
+            used_bytes = int((group / used).read_text())
+            stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        except (OSError, ValueError):  # no such file, or "max"
             continue
-        available = min(available, max(0, limit - used))
-    return int(available)
+        return max(0, limit_bytes - used_bytes + sum(int(stat.get(name, 0)) for name in cached))
+    return None
 
 
 def facts() -> dict[str, Any]:

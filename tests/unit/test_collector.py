@@ -1,0 +1,103 @@
+"""Host facts and memory from trees like the kernel's, whole and broken."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bench.collector import host
+from bench.collector.host_memory import HostMemory, oom_kills
+from bench.collector.page_cache import cached_share
+
+GIB = 2**30
+
+
+def tree(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def large_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control groups decide in these tests, whatever machine executes them."""
+    memory = psutil.virtual_memory()
+    monkeypatch.setattr(host.psutil, "virtual_memory", lambda: memory._replace(available=2**50))
+
+
+def test_a_v2_group_limits_memory_and_its_page_cache_does_not_count(tmp_path: Path) -> None:
+    group = "sys/fs/cgroup/lab/job"
+    root = tree(
+        tmp_path,
+        {
+            "proc/self/cgroup": "0::/lab/job\n",
+            f"{group}/memory.max": "max\n",
+            f"{group}/memory.current": "0\n",
+            f"{group}/memory.stat": "anon 0\n",
+            "sys/fs/cgroup/lab/memory.max": str(20 * GIB),
+            "sys/fs/cgroup/lab/memory.current": str(6 * GIB),
+            "sys/fs/cgroup/lab/memory.stat": f"anon 1\nactive_file {GIB}\ninactive_file {GIB}\n",
+        },
+    )
+    assert host.memory_available_bytes(root) == 16 * GIB
+
+
+def test_a_v1_group_limits_memory(tmp_path: Path) -> None:
+    group = "sys/fs/cgroup/memory/job"
+    root = tree(
+        tmp_path,
+        {
+            "proc/self/cgroup": "5:cpu:/job\n4:memory:/job\n",
+            f"{group}/memory.limit_in_bytes": str(4 * GIB),
+            f"{group}/memory.usage_in_bytes": str(GIB),
+            f"{group}/memory.stat": "cache 0\n",
+        },
+    )
+    assert host.memory_available_bytes(root) == 3 * GIB
+
+
+def test_without_control_groups_the_machine_decides(tmp_path: Path) -> None:
+    assert host.memory_available_bytes(tmp_path) == 2**50
+
+
+def test_resident_memory_is_kept_apart_by_kind_and_by_phase(tmp_path: Path) -> None:
+    status = tmp_path / "7" / "status"
+    tree(tmp_path, {"7/status": "Name:\tx\nRssAnon:\t 100 kB\nRssFile:\t 20 kB\n"})
+    memory = HostMemory(tmp_path)
+    memory.watch(7)
+    memory.mark("open")
+    status.write_text("RssAnon:\t 300 kB\nRssFile:\t 5 kB\n")
+    memory.mark("measure")
+    assert (memory.peak.anon_bytes, memory.peak.file_bytes) == (300 * 1024, 20 * 1024)
+    assert memory.marks["open"].anon_bytes == 100 * 1024
+
+
+def test_what_proc_does_not_tell_is_not_zero(tmp_path: Path) -> None:
+    memory = HostMemory(tmp_path)
+    memory.watch(7)
+    memory.sample()
+    assert (memory.peak.anon_bytes, memory.peak.file_bytes) == (None, None)
+
+
+def test_kills_for_memory_are_counted_by_the_kernel(tmp_path: Path) -> None:
+    assert oom_kills(tree(tmp_path, {"vmstat": "pgfault 9\noom_kill 3\n"})) == 3
+    assert oom_kills(tmp_path / "nowhere") == 0
+
+
+def test_the_host_id_hides_the_machine_id(tmp_path: Path) -> None:
+    machine_id = tmp_path / "machine-id"
+    machine_id.write_text("0123456789abcdef\n")
+    assert host.host_id(machine_id) == host.host_id(machine_id)
+    assert "0123456789abcdef" not in host.host_id(machine_id)
+
+
+def test_a_file_just_written_is_in_the_page_cache(tmp_path: Path) -> None:
+    path = tmp_path / "weights"
+    path.write_bytes(os.urandom(1 << 20))
+    assert cached_share([path]) in (1.0, None)
+    assert cached_share([]) is None
