@@ -151,7 +151,8 @@ class Preparer:
         if told.exists():
             self._watcher.phase("verify", folder.name)
             cache.check_seal(folder)
-            return protocol.decode(Prepared, told.read_bytes())
+            # What was checked is what is opened: a cache that was moved still names its old place inside.
+            return replace(protocol.decode(Prepared, told.read_bytes()), path=str(folder))
         self._watcher.phase("prepare", f"{group.first.model}-{group.first.scheme} for {backend.name}")
         with cache.build_folder(folder) as building:
             job = self._job("prepare", group, artifact=str(artifact), layers=layers, prepared_folder=str(building))
