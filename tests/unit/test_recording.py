@@ -1,0 +1,106 @@
+"""From what a worker said to a record: exactly, and every status."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import protocol, recording
+from bench.errors import BenchError, CaseError, InvalidMeasurement, PrerequisiteError
+from bench.launch import Heard, Launch
+from bench.recording import Situation
+from bench.results.record import Record
+from bench.spec import parse_workload
+from bench.types import PhaseFacts
+from tests.fakes import case, facts
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "launch" / "record.json"
+SITUATION = Situation(
+    host_id="00ff", host={"cpu": "fake"}, kernel="6.0", governor=None, commit="abc", dirty=False, command="bench run"
+)
+CHECK = {"precision_class": "a8-g32", "error": 0.025, "worst": 0.03, "bound": 0.031, "predicted": 0.025}
+EVENTS: list[dict[str, Any]] = [
+    {"event": "ceiling", "ceiling": {"read_bytes_per_s": 2e10, "spread_ratio": 0.02, "llc_bytes": 1 << 25}},
+    {"event": "opened", "seconds": 1.5},
+    {"event": "first-step", "seconds": 0.25},
+    {"event": "facts", "facts": json.loads(protocol.encode(facts(PhaseFacts(activations="a8-g32", compute="f32"))))},
+    {
+        "event": "gate",
+        "checks": [CHECK | {"what": w, "kl_mean": 1e-3, "top1_ratio": 1.0, "reason": None} for w in "pd"],
+    },
+    {"event": "phase", "name": "consistency", "case": 0},
+    {"event": "shape", "case": 0, "check": CHECK | {"what": "tg2", "predicted": None, "reason": None}},
+    {"event": "sample", "case": 0, "sample": {"kind": "step", "prefill_s": None, "step_s": [0.0625, 0.0625]}},
+    {"event": "case-done", "case": 0},
+    {"event": "memory", "uses": [{"device": "cpu", "weights_bytes": 9, "kv_bytes": 4, "allocator_peak_bytes": None}]},
+]
+
+
+def record(events: list[dict[str, Any]], **launch: Any) -> Record:
+    heard = Heard()
+    for event in events:
+        heard.hear(event)
+    given = {"launch_id": "01a20000-0000-7000-8000-000000000000", "index": 0, "started_at_utc": "2026-01-01T00:00:00Z"}
+    launched = Launch(**{**given, "versions": {"fake": "1.0"}, "builder": 1, "digest": "d", **launch}, heard=heard)
+    return recording.case_record(case(parse_workload("tg2")), 0, "key/0", launched, SITUATION)
+
+
+def test_a_launch_becomes_exactly_this_record() -> None:
+    plain = {**record(EVENTS, prepare_s=0.0, page_cache="warm").raw(), "record_id": None}
+    assert plain == json.loads(GOLDEN.read_text()), json.dumps(plain, indent=1)
+
+
+def event(error: BenchError, name: str = "case-error") -> dict[str, Any]:
+    return {"event": name, "case": 0, **protocol.describe(error)}
+
+
+WITHOUT_CASE = EVENTS[:5]
+
+
+@pytest.mark.parametrize(
+    ("events", "status", "code"),
+    [
+        (EVENTS, "ok", None),
+        ([e for e in EVENTS if e["event"] != "gate"], "unproven", "no-reference"),
+        ([*EVENTS[:-2], event(InvalidMeasurement("inconsistent"))], "invalid", "invalid"),
+        ([*WITHOUT_CASE, event(InvalidMeasurement("gate"), "error")], "invalid", "invalid"),
+        ([*WITHOUT_CASE, event(CaseError("died"), "error")], "failed", "failed"),
+        ([event(PrerequisiteError("no runtime"), "error")], "failed", "prerequisite"),
+        (WITHOUT_CASE, "failed", "failed"),
+    ],
+)
+def test_every_status_has_its_reason(events: list[dict[str, Any]], status: str, code: str | None) -> None:
+    made = record(events)
+    assert (made.status, made.reason and made.reason.code) == (status, code)
+
+
+def test_a_rate_that_the_memory_cannot_deliver_is_invalid() -> None:
+    fast = [e | {"sample": e["sample"] | {"step_s": [0.04, 0.04]}} if e["event"] == "sample" else e for e in EVENTS]
+    made = record(fast)
+    assert (made.status, made.reason and made.reason.code) == ("invalid", "impossible-rate")
+
+
+def test_a_backend_that_computes_nothing_is_never_ok() -> None:
+    assert record(EVENTS, computes=False).status == "unproven"
+
+
+def test_the_fate_of_a_case_decides_who_needs_another_launch() -> None:
+    heard = Heard()
+    assert heard.told(3) == [0, 1, 2], "a worker that said nothing leaves nothing to wait for"
+    heard.hear({"event": "phase", "name": "measure", "case": 1})
+    heard.done.add(0)
+    assert heard.told(3) == [0, 1], "who was being executed is told, who was not is not"
+    early = Heard(error=CaseError("load"))
+    assert early.told(3) == [0, 1, 2]
+
+
+def test_canonical_bytes_count_nominal_widths() -> None:
+    tiny = case(parse_workload("tg2"))
+    arch = tiny.arch
+    weights = arch.layers * arch.hidden * (2 * 128 + 2 * 64 + 3 * 160) + arch.vocab * arch.hidden
+    assert recording.canonical_weight_bytes(tiny) == weights
+    assert asdict(arch)["vocab"] == 300
