@@ -22,7 +22,7 @@ from bench.artifacts.reader import CanonicalArtifact, open_artifact
 from bench.artifacts.reference import gate_ids
 from bench.artifacts.stored_reference import Reference
 from bench.artifacts.synthesize import synthesize
-from bench.conformance.check import Gap, demand
+from bench.conformance.check import Failure, Gap, demand
 from bench.conformance.models import ARCHS, POSITIONS, Variant, make_reference
 from bench.types import Availability, Case, Int32, LoadGroup, Prepared, SessionFacts, Workload, precision_class
 
@@ -47,7 +47,10 @@ class Subject:
 
     @cached_property
     def availability(self) -> Availability:
-        return self.backend.probe()
+        try:
+            return self.backend.probe()
+        except Exception as error:
+            raise Failure(f"probe() raises {type(error).__name__}: {error}") from error
 
     @cached_property
     def isolated(self) -> dict[str, Any]:

@@ -68,7 +68,7 @@ ARCHS = {
 
 @dataclass(frozen=True, slots=True)
 class Plant:
-    """One fault: `alter` changes the prepared folder of `model`. `native` says whether the native gate alone sees it."""
+    """One fault: `alter` changes the prepared folder of `model`. `native`: the native gate alone sees it."""
 
     name: str
     alter: Callable[[Path, Arch], None]

@@ -6,7 +6,7 @@ import onnxruntime as ort
 import pytest
 
 from bench.results.record import Record
-from tests.gate.conftest import Bench, Ended
+from tests.gate.conftest import Bench
 
 MODEL = "bite-qwen2"
 
