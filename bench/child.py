@@ -80,12 +80,24 @@ class Child:
                     break
                 *lines, buffer = (buffer + data).split(b"\n")
                 for line in lines:
-                    event: dict[str, Any] = json.loads(line)
+                    event = self._event(line)
                     if event["event"] == "phase":
                         self.phase = event["name"]
                         self.memory.mark(event["name"])
                     yield event
         self._check_exit()
+
+    def _event(self, line: bytes) -> dict[str, Any]:
+        try:
+            said = json.loads(line)
+        except ValueError:
+            said = None
+        if not isinstance(said, dict) or "event" not in said:
+            text = line[:60].decode(errors="replace")
+            raise CaseError(
+                f"the worker said {text!r}, which is no event", phase=self.phase, cause="it is no bench.worker"
+            )
+        return said
 
     def end(self) -> None:
         """End the worker: politely, then for good. A second call does nothing."""

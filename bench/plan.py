@@ -8,10 +8,11 @@ import math
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from difflib import get_close_matches
 from typing import Any
 
 from bench.api import Backend
-from bench.errors import PrerequisiteError, UsageError, unknown_name
+from bench.errors import PrerequisiteError, UsageError
 from bench.spec import Catalog, layer_parameters, parse_workload
 from bench.types import Arch, Case, Fidelity, LoadGroup, Option, Support, Workload
 from bench.units import MIB, render_bytes
@@ -138,7 +139,13 @@ def parse_options(backend: str, known: Mapping[str, Option], raw: Mapping[str, s
     """Values of all options of a backend: those given, as their kind, and the defaults of the others."""
     for key in raw:
         if key not in known:
-            raise unknown_name("option", key, known, where=f"backend {backend}", remedy=_listing(known))
+            near = get_close_matches(key, known)
+            raise UsageError(
+                f"unknown option {key!r}",
+                where=f"backend {backend}",
+                cause=f"nearest: {', '.join(near)}" if near else None,
+                remedy=_listing(known),
+            )
     return {
         key: _parse_option(f"backend {backend}, option {key}", option, raw[key]) if key in raw else option.default
         for key, option in known.items()
@@ -202,6 +209,8 @@ def _check(request: Request) -> None:
     for flag, value in (("--launches", request.launches), ("--repetitions", request.repetitions)):
         if value < 1:
             raise UsageError(f"{value} is too few", where=flag, remedy="give at least 1")
+    if request.weights != "synthetic":
+        raise UsageError(f"unknown source of weights {request.weights!r}", where="--weights", remedy="use synthetic")
     for flag, given in (
         ("--backend", request.backends),
         ("--model", request.models),

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,7 +20,7 @@ from bench.artifacts import cache
 from bench.artifacts.reader import open_artifact
 from bench.artifacts.reference import ensure_reference
 from bench.child import Child
-from bench.errors import CaseError, InvalidMeasurement
+from bench.errors import CaseError, InvalidMeasurement, PrerequisiteError
 from bench.protocol import Job
 from bench.spec import parameters
 from bench.types import Availability, Case, LoadGroup, Prepared
@@ -94,13 +95,21 @@ def probe(target: str, settings: Settings | None = None) -> Availability:
         job = Job(task="probe", adapter=target)
         log = Path(folder, "worker.log")
         with Child(worker_command(settings), job, log, worker_environment(), limit_s=120) as child:
-            for event in child.events():
-                if event["event"] == "availability":
-                    found: Availability = protocol.revive(Availability, event["availability"])
-                    return found
-                if event["event"] == "error":
-                    raise protocol.rebuild(event)
-    raise CaseError(f"{target} was probed and said nothing", phase="probe")
+            answer, why = None, "it said nothing"
+            try:
+                answer = next((e for e in child.events() if e["event"] in ("availability", "error")), None)
+            except CaseError as error:
+                why = f"{error.what}: {error.cause}" if error.cause else error.what
+    if answer is None:
+        raise PrerequisiteError(
+            f"the interpreter cannot execute a worker: {why}",
+            where=settings.python,
+            remedy="give --python a Python 3.10 or newer that has numpy and the runtime",
+        )
+    if answer["event"] == "error":
+        raise protocol.rebuild(answer)
+    found: Availability = protocol.revive(Availability, answer["availability"])
+    return found
 
 
 class Preparer:
@@ -217,11 +226,12 @@ class Preparer:
 
 
 def keep_certificate(path: Path, certificate: Mapping[str, Any]) -> None:
-    """Write a certificate for later launches, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a certificate for later launches, whole or not at all; where that fails it is made again."""
     aside = path.with_suffix(f".{os.getpid()}.partial")
-    aside.write_text(json.dumps(certificate))
-    aside.replace(path)
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text(json.dumps(certificate))
+        aside.replace(path)
 
 
 def _exact(case: Case) -> Case:

@@ -108,6 +108,14 @@ class Sweep:
             raise PrerequisiteError(
                 found.reason or "not available", where=f"backend {backend.name}", remedy=found.remedy
             )
+        provider = group.first.provider
+        if provider and found.providers and provider not in found.providers:  # said before anything large is prepared
+            raise PrerequisiteError(
+                f"there is no {provider} here",
+                where=f"backend {backend.name}",
+                cause=f"present: {', '.join(found.providers)}",
+                remedy="install the build of the runtime or the plugin that brings it",
+            )
         log = draft.path / "worker.log"
         ready = preparer.ready(group, backend, found.versions, log)
         launch.digest, launch.prepare_s, launch.certificate = ready.digest, ready.prepare_s, ready.certificate
@@ -143,7 +151,8 @@ class Sweep:
                 if event["event"] == "progress":
                     self.watcher.progress(event["done"], event["total"])
                     continue
-                events.write(protocol.encode(event))
+                with self.store.writing():
+                    events.write(protocol.encode(event))
                 launch.heard.hear(event)
                 if event["event"] == "phase":
                     self.watcher.phase(event["name"], event.get("label", ""))

@@ -152,7 +152,8 @@ def _read_models(path: Path) -> dict[str, Model]:
     except FileNotFoundError as error:
         raise UsageError("no such file", where=str(path), remedy="give --models an existing TOML file") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot be read: {error}", where=str(path)) from error
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise UsageError(f"cannot be read: {why}", where=str(path), remedy="give --models a TOML file") from error
     except tomllib.TOMLDecodeError as error:
         line = re.search(r"at line (\d+)", str(error))
         where = f"{path}:{line[1]}" if line else str(path)

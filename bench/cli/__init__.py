@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import os
 import signal
@@ -14,7 +15,7 @@ from typing import NoReturn
 import click
 
 from bench import __version__
-from bench.errors import EXIT_BUG, EXIT_INTERRUPTED, BenchError
+from bench.errors import EXIT_BUG, EXIT_INTERRUPTED, BenchError, PrerequisiteError, unknown_name
 
 COMMANDS = {
     "run": "bench.cli.run:run",
@@ -41,6 +42,13 @@ class Commands(click.Group):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS:
+            raise unknown_name("command", args[0], COMMANDS, remedy="`bench --help` tells what each does")
+        return super().resolve_command(ctx, args)
+
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="bench")
@@ -57,7 +65,7 @@ def main() -> NoReturn:
         click.echo(error.ctx.get_help() if error.ctx else error.message, err=True)
         code = error.exit_code
     except click.ClickException as error:
-        error.show()
+        click.echo(f"bench: {_one_line(error)}", err=True)
         code = error.exit_code
     except BenchError as error:
         click.echo(f"bench: {error}", err=True)
@@ -68,11 +76,30 @@ def main() -> NoReturn:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
-    except Exception:
-        traceback.print_exc()
-        click.echo("bench: this is a bug in Evenbench; please report it with the lines above", err=True)
-        code = EXIT_BUG
+    except Exception as error:
+        code = _unforeseen(error)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _one_line(error: click.ClickException) -> str:
+    """What click found wrong with the command line, in the form of every other message."""
+    what = " ".join(error.format_message().split()).rstrip(".")
+    if not isinstance(error, click.UsageError) or error.ctx is None:
+        return what
+    path = error.ctx.command_path
+    where = path.partition(" ")[2]
+    return f"{where}: {what}; `{path} --help` shows all" if where else f"{what}; `{path} --help` shows all"
+
+
+def _unforeseen(error: Exception) -> int:
+    """The exit code of a disk that is full where no part of the program foresaw it, or of a bug."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = error.filename or "standard output or a temporary file"
+        click.echo(f"bench: {where}: disk full; free some space", err=True)
+        return PrerequisiteError.exit_code
+    traceback.print_exc()
+    click.echo("bench: this is a bug in Evenbench; please report it with the lines above", err=True)
+    return EXIT_BUG
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

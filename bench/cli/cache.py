@@ -12,12 +12,12 @@ from bench.errors import PrerequisiteError, UsageError
 from bench.units import parse_duration, render_bytes, render_duration
 
 
-@click.group()
+@click.group(short_help="What lies in the cache; how to check and remove it.")
 def cache() -> None:
     """Artifacts, references, prepared files and certificates; all of them can be made again."""
 
 
-@cache.command("ls")
+@cache.command("ls", short_help="List what is cached.")
 def list_entries() -> None:
     """List what is cached, least recently used first: size, age, kind, folder."""
     entries = stored.entries()
@@ -27,7 +27,7 @@ def list_entries() -> None:
     click.echo(f"{render_bytes(sum(entry.bytes for entry in entries))} in {stored.root()}", err=True)
 
 
-@cache.command()
+@cache.command(short_help="Remove what is cached.")
 @click.option("--older-than", default="0s", metavar="7d", help="Only what was not used for so long (s, m, h, d).")
 def prune(older_than: str) -> None:
     """Remove what is cached; what another process is writing stays."""
@@ -37,7 +37,7 @@ def prune(older_than: str) -> None:
     click.echo(f"{render_bytes(sum(entry.bytes for entry in removed))} removed from {stored.root()}", err=True)
 
 
-@cache.command()
+@cache.command(short_help="Compare all files with their digests.")
 def verify() -> int:
     """Read everything that is cached and compare it with its digests; exit code 3 if anything is broken."""
     with display() as watcher:

@@ -33,7 +33,7 @@ class Finding:
     remedy: str | None = None
 
 
-@click.command()
+@click.command(short_help="Is this machine fit for measuring?")
 @click.option("--results", metavar="DIR", help="The store (else $BENCH_RESULTS).")
 def doctor(results: str | None) -> int:
     """Say whether this machine is fit for measuring, and what to do where it is not.
@@ -80,7 +80,7 @@ def _cache() -> Finding:
     folder = next(parent for parent in (root, *root.parents) if parent.exists())
     free = shutil.disk_usage(folder).free
     text = f"{root}, {render_bytes(free)} free"
-    if not os.access(folder, os.W_OK):
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
         return Finding(
             what="cache", found=f"{text}, not writable", fit=False, remedy="export BENCH_CACHE=/a/folder/of/yours"
         )

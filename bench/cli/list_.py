@@ -38,7 +38,7 @@ JSON_ONLY = {"family", "hub", "fp16_bytes", "bf16_bytes", "adapter"}
 Row = dict[str, Any]
 
 
-@click.command("list")
+@click.command("list", short_help="Models, backends, workloads and devices.")
 @click.argument("what", type=click.Choice(["models", "backends", "workloads", "devices"]))
 @click.option("--models", type=click.Path(path_type=Path), multiple=True, help="TOML file with more models.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")

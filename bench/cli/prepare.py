@@ -14,7 +14,7 @@ from bench.spec import load_catalog
 from bench.units import render_bytes
 
 
-@click.command()
+@click.command(short_help="Write artifacts and their references into the cache.")
 @click.argument("models", nargs=-1, required=True, metavar="MODEL-SCHEME…")
 @click.option("--weights", default="synthetic", show_default=True, help="Where the weights come from.")
 @click.option("--models", "model_files", type=click.Path(path_type=Path), multiple=True, help="More models.toml.")

@@ -115,7 +115,7 @@ def run(
         return 0
     store.check_writable()
     journal = journal or Journal.create(store, {**told, "request": asdict(request)}, planned_keys(plan, settings))
-    return _execute(plan, settings, store, journal, adapters, told["command"], as_json)
+    return _execute(plan, settings, store, journal, adapters, told["command"], as_json, resume)
 
 
 def _execute(
@@ -126,6 +126,7 @@ def _execute(
     adapters: dict[str, Backend],
     command: str,
     as_json: bool,
+    resumed: bool,
 ) -> int:
     """Execute the sweep and show what it left; the exit code is the most serious of its records'."""
     records: list[Record] = []
@@ -136,8 +137,10 @@ def _execute(
             records.append(record)
             if as_json:
                 click.echo(render_json(record))
-            _say(watcher, record)
+            _say(watcher, record, store)
 
+        if resumed:
+            watcher.say(f"resumes `{command}`: other flags of this call are not looked at")
         sweep = Sweep(
             plan=plan,
             settings=settings,
@@ -173,8 +176,8 @@ def exit_code(records: Sequence[Record]) -> int:
     return max(codes)
 
 
-def _say(watcher: Terminal | Lines, record: Record) -> None:
-    """One line for a record that is not what was hoped for."""
+def _say(watcher: Terminal | Lines, record: Record, store: Store) -> None:
+    """One line for a record that is not what was hoped for, and where its worker's log lies."""
     if record.status in ("ok", "unproven") or record.reason is None:
         return
     identity, reason = record.identity, record.reason
@@ -182,6 +185,9 @@ def _say(watcher: Terminal | Lines, record: Record) -> None:
     text += f"{reason.phase}: " if reason.phase else ""
     text += reason.what + (f" ({reason.cause})" if reason.cause else "")
     watcher.say(text + (f"; {reason.remedy}" if reason.remedy else ""))
+    log = store.launch_path(record.launch_id) / "worker.log"
+    if record.status == "failed" and log.is_file():
+        watcher.say(f"  log: {log}")
 
 
 def _journal(store: Store) -> Journal:

@@ -10,7 +10,7 @@ from bench.results.location import locate_store
 from bench.results.store import Store
 
 
-@click.command()
+@click.command(short_help="One record, all of it.")
 @click.argument("record_id", metavar="RECORD")
 @click.option("--results", metavar="DIR", help="The store (else $BENCH_RESULTS).")
 @click.option("--json", "as_json", is_flag=True, help="The record with its summary, on one line.")

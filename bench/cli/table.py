@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from typing import get_args
 
 import click
 
 from bench.cli.run import Names
-from bench.errors import StoreError
+from bench.errors import StoreError, unknown_name
 from bench.reports.render import render_csv, render_markdown, render_terminal
 from bench.reports.summary import render_json
 from bench.reports.table import Table, build_table, latest
 from bench.results.location import locate_store
 from bench.results.record import Record
+from bench.results.schema import Status
 from bench.results.store import Store
 
 FORMATS: dict[str, Callable[[Table], str]] = {"markdown": render_markdown, "csv": render_csv}
 
 
-@click.command()
+@click.command(short_help="The records of the store as a table.")
 @click.option("--backend", "backends", type=Names(), help="Only these backends.")
 @click.option("--model", "models", type=Names(), help="Only these models (MODEL or MODEL-SCHEME).")
 @click.option("--workload", "workloads", type=Names(), help="Only these workloads.")
@@ -37,6 +39,10 @@ def table(
     results: str | None,
 ) -> None:
     """Show the store's records, those of the newest sweep of each series."""
+
+    for status in statuses or ():
+        if status not in get_args(Status):
+            raise unknown_name("status", status, get_args(Status), where="--status")
 
     def wanted(record: Record) -> bool:
         identity = record.identity

@@ -83,7 +83,7 @@ def _figure(key: str, part: str = "value") -> Callable[[Row], Cell]:
     """Reads one part of one figure of the row's summary."""
 
     def of(row: Row) -> Cell:
-        cell: Cell = getattr(row.summary[key], part)
+        cell: Cell = getattr(row.figure(key), part)
         return cell
 
     return of

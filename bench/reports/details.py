@@ -69,6 +69,9 @@ def _head(record: Record) -> Iterable[tuple[str, str]]:
     yield from (("warning", text) for text in record.warnings)
     if record.path is not None:
         yield "file", str(record.path)
+        log = record.path.with_name("worker.log")
+        if log.is_file():
+            yield "log", str(log)
 
 
 def _figures(record: Record) -> Iterable[tuple[str, str]]:

@@ -30,7 +30,11 @@ class Row:
     @property
     def headline(self) -> Value:
         """The rate that the row's workload is about."""
-        return self.summary[headline(self.first.identity.workload)]
+        return self.figure(headline(self.first.identity.workload))
+
+    def figure(self, key: str) -> Value:
+        """A figure of the summary; empty where it must not be believed, so that no table can rank it."""
+        return Value() if self.first.status in ("invalid", "failed") else self.summary[key]
 
 
 def status(row: Row) -> str:

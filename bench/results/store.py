@@ -113,8 +113,9 @@ class Store:
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             remedy = "free some space" if full else "make it writable"
+            why = "it is a file, not a folder" if self.root.is_file() else error.strerror or error
             raise StoreError(
-                f"cannot write to the results store: {error.strerror or error}",
+                f"cannot write to the results store: {why}",
                 where=str(error.filename or self.root),
                 remedy=f"{remedy}, or name another folder with --results DIR",
             ) from error
