@@ -13,6 +13,8 @@ from pathlib import Path
 from bench.units import render_bytes
 
 PERIOD_S = 0.05
+NOT_COUNTED = ("start", "ceiling")
+"""Phases that hold buffers of the harness's own, which are no memory of the model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,12 +31,13 @@ class Resident:
 
 
 class HostMemory:
-    """Peaks over the watched process's life, and the values when each phase began."""
+    """Peaks over the watched process's phases but `NOT_COUNTED`, and the values when each phase began."""
 
     def __init__(self, root: Path = Path("/proc")):
         self._root = root
         self._status: Path | None = None
         self._next_s = 0.0
+        self._phase = "start"
         self._anon_peak: int | None = None
         self._file_peak: int | None = None
         self.last = Resident(anon_bytes=None, file_bytes=None)
@@ -52,8 +55,9 @@ class HostMemory:
         self._read()
 
     def mark(self, phase: str) -> None:
-        """Keep what is resident now under the phase's name; the first of a name stays."""
+        """A phase begins: keep what is resident now under its name; the first of a name stays."""
         self._read()
+        self._phase = phase
         self.marks.setdefault(phase, self.last)
 
     @property
@@ -77,6 +81,7 @@ class HostMemory:
                     found[key] = int(value) * 1024
         if found:
             self.last = Resident(anon_bytes=found.get("RssAnon:"), file_bytes=found.get("RssFile:"))
+        if found and self._phase not in NOT_COUNTED:
             self._anon_peak = max(self._anon_peak or 0, found.get("RssAnon:", 0))
             self._file_peak = max(self._file_peak or 0, found.get("RssFile:", 0))
 

@@ -65,14 +65,18 @@ def test_without_control_groups_the_machine_decides(tmp_path: Path) -> None:
     assert host.memory_available_bytes(tmp_path) == 2**50
 
 
-def test_resident_memory_is_kept_apart_by_kind_and_by_phase(tmp_path: Path) -> None:
+def test_resident_memory_is_kept_apart_by_kind_and_without_the_probes_own_buffer(tmp_path: Path) -> None:
     status = tmp_path / "7" / "status"
     tree(tmp_path, {"7/status": "Name:\tx\nRssAnon:\t 100 kB\nRssFile:\t 20 kB\n"})
     memory = HostMemory(tmp_path)
     memory.watch(7)
     memory.mark("open")
-    status.write_text("RssAnon:\t 300 kB\nRssFile:\t 5 kB\n")
+    status.write_text("RssAnon:\t 300 kB\nRssFile:\t 20 kB\n")
     memory.mark("measure")
+    status.write_text("RssAnon:\t 200 kB\nRssFile:\t 5 kB\n")
+    memory.mark("ceiling")
+    status.write_text("RssAnon:\t 999 kB\nRssFile:\t 999 kB\n")
+    memory.mark("close")
     assert (memory.peak.anon_bytes, memory.peak.file_bytes) == (300 * 1024, 20 * 1024)
     assert memory.marks["open"].anon_bytes == 100 * 1024
 
