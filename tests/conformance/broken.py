@@ -55,20 +55,20 @@ class WithSession(Null):
 
 
 class WideIds(WithSession):
-    class session(NullSession):  # noqa: N801 (it stands where an attribute is read)
+    class session(NullSession):
         def step(self, token_ids: Int32, want: Literal["last", "all"] = "last") -> Int32:
             wide: Any = super().step(token_ids, want).astype(np.int64)
             return wide  # type: ignore[no-any-return]
 
 
 class OtherLogits(WithSession):
-    class session(NullSession):  # noqa: N801
+    class session(NullSession):
         def logits(self) -> Float32:
             return np.roll(super().logits(), 1, axis=-1)
 
 
 class Forgetful(WithSession):
-    class session(NullSession):  # noqa: N801
+    class session(NullSession):
         count = 0
 
         def logits(self) -> Float32:
@@ -77,25 +77,25 @@ class Forgetful(WithSession):
 
 
 class NoEvidence(WithSession):
-    class session(NullSession):  # noqa: N801
+    class session(NullSession):
         def facts(self) -> SessionFacts:
             return replace(super().facts(), evidence=())
 
 
 class ZeroThreads(WithSession):
-    class session(NullSession):  # noqa: N801
+    class session(NullSession):
         def facts(self) -> SessionFacts:
             return replace(super().facts(), threads=0)
 
 
 class ZeroBytes(WithSession):
-    class session(NullSession):  # noqa: N801
+    class session(NullSession):
         def memory(self) -> list[MemoryUse]:
             return [MemoryUse(device="cpu", kv_bytes=0)]
 
 
 class ClosesOnce(WithSession):
-    class session(NullSession):  # noqa: N801
+    class session(NullSession):
         closed = False
 
         def close(self) -> None:
@@ -105,14 +105,14 @@ class ClosesOnce(WithSession):
 
 
 class ChangesEnvironment(WithSession):
-    class session(NullSession):  # noqa: N801
+    class session(NullSession):
         def step(self, token_ids: Int32, want: Literal["last", "all"] = "last") -> Int32:
             os.environ["BROKEN_STEPS"] = str(int(os.environ.get("BROKEN_STEPS", "0")) + 1)
             return super().step(token_ids, want)
 
 
 class LeavesThreads(WithSession):
-    class session(NullSession):  # noqa: N801
+    class session(NullSession):
         def close(self) -> None:
             threading.Thread(target=threading.Event().wait, args=(5,), daemon=True).start()
 
@@ -162,27 +162,27 @@ class WithOnnxSession(Onnx):
 
 
 class FeedsOtherCodes(WithOnnxSession):
-    class session(OnnxSession):  # noqa: N801
+    class session(OnnxSession):
         def fed(self, tensor: str) -> Codes | None:
             return super().fed(tensor.replace("attn_k.", "attn_v.")) if "no_such" not in tensor else None
 
 
 class MixesRows(WithOnnxSession):
-    class session(OnnxSession):  # noqa: N801
+    class session(OnnxSession):
         def logits(self) -> Float32:
             logits = super().logits()
             return logits if len(logits) == 1 else logits[::-1]
 
 
 class RewindsToZeroOnly(WithOnnxSession):
-    class session(OnnxSession):  # noqa: N801
+    class session(OnnxSession):
         def rewind(self, length: int) -> bool:
             super().rewind(0 if length == 0 else self._length)
             return True
 
 
 class AcceptsAnything(WithOnnxSession):
-    class session(OnnxSession):  # noqa: N801
+    class session(OnnxSession):
         def step(self, token_ids: Int32, want: Literal["last", "all"] = "last") -> Int32:
             try:
                 return super().step(token_ids, want)
@@ -191,14 +191,14 @@ class AcceptsAnything(WithOnnxSession):
 
 
 class HalfPlaced(WithOnnxSession):
-    class session(OnnxSession):  # noqa: N801
+    class session(OnnxSession):
         def facts(self) -> SessionFacts:
             facts = super().facts()
             return replace(facts, placement=tuple(replace(p, matmul_share=0.5) for p in facts.placement))
 
 
 class SaysExact(WithOnnxSession):
-    class session(OnnxSession):  # noqa: N801
+    class session(OnnxSession):
         def facts(self) -> SessionFacts:
             facts = super().facts()
             phase = replace(facts.prefill, activations="f32")

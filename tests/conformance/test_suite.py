@@ -1,4 +1,4 @@
-"""The suite itself: each check sees what it is there to see, gaps are told with their reason, the command exits right."""
+"""The suite itself: each check sees what it is there to see, gaps tell their reason, the command exits right."""
 
 from __future__ import annotations
 
