@@ -48,8 +48,8 @@ def test_nodes_elsewhere_than_asked_are_invalid(clean: Bench) -> None:
         (("--provider", "CUDAExecutionProvider"), "no CUDAExecutionProvider here", "install"),
         (
             ("--provider", "NoSuchExecutionProvider"),
-            "has no NoSuchExecutionProvider here",
-            "install the vendor's build",
+            "no NoSuchExecutionProvider here",
+            "install",
         ),
         (("--device", "97"), "has no device 97", "`bench list devices`"),
         (("--device", "npu:0"), "has no device npu:0", "`bench list devices`"),
