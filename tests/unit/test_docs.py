@@ -88,6 +88,12 @@ def test_the_house_lists_every_file_and_no_other() -> None:
     assert set(listed) == files
 
 
+def test_scripts_and_folders_of_tests_are_named() -> None:
+    folders = {f"tests/{path.name}/" for path in (ROOT / "tests").iterdir() if (path / "__init__.py").exists()}
+    scripts = {f"scripts/{path.name}" for path in (ROOT / "scripts").iterdir() if path.is_file()}
+    assert folders | scripts <= set(code(ARCHITECTURE))
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_files_named_in_the_pages_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
