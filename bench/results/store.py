@@ -113,10 +113,12 @@ class Store:
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             remedy = "free some space" if full else "make it writable"
-            why = "it is a file, not a folder" if self.root.is_file() else error.strerror or error
+            where = Path(error.filename or self.root)
+            blocked = error.errno in (errno.EEXIST, errno.ENOTDIR) and where.is_file()
+            why = "it is a file, not a folder" if blocked else error.strerror or error
             raise StoreError(
                 f"cannot write to the results store: {why}",
-                where=str(error.filename or self.root),
+                where=str(where),
                 remedy=f"{remedy}, or name another folder with --results DIR",
             ) from error
 
