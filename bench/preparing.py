@@ -175,8 +175,7 @@ class Preparer:
         self, group: LoadGroup, backend: Backend, artifact: Path, prepared: Prepared, certified: Path, log: Path
     ) -> dict[str, Any]:
         """The exact configuration's agreement with the reference; InvalidMeasurement where it does not agree."""
-        if certified.exists():
-            kept: dict[str, Any] = json.loads(certified.read_bytes())
+        if (kept := _kept_certificate(certified)) is not None:
             return kept
         exact = LoadGroup(cases=tuple(_exact(case) for case in group.cases))
         if parameters(group.first.arch) < CUT_FROM_PARAMETERS:
@@ -232,6 +231,15 @@ def keep_certificate(path: Path, certificate: Mapping[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         aside.write_text(json.dumps(certificate))
         aside.replace(path)
+
+
+def _kept_certificate(path: Path) -> dict[str, Any] | None:
+    """None where there is none or it cannot be read: then the runtime is certified again."""
+    try:
+        kept = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return kept if isinstance(kept, dict) and "error" in kept else None
 
 
 def _exact(case: Case) -> Case:

@@ -151,7 +151,9 @@ def _phase(name: str, events: Events, **fields: object) -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise CaseError(str(error), phase=name, cause="see the launch's log") from error
         raise PrerequisiteError(
-            "disk full", where=error.filename, remedy="bench cache prune, or name another folder with BENCH_CACHE"
+            "disk full",
+            where=error.filename or f"while executing {name}",
+            remedy="bench cache prune, or name another folder with BENCH_CACHE",
         ) from error
     except Exception as error:
         raise CaseError(f"{type(error).__name__}: {error}", phase=name, cause="see the launch's log") from error

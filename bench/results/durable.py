@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -10,6 +11,8 @@ def make_folders(path: Path) -> None:
     """Create `path` and its parents, each entry synced into its own parent."""
     missing = [folder for folder in (path, *path.parents) if not folder.is_dir()]
     for folder in reversed(missing):
+        if folder.is_file():
+            raise NotADirectoryError(errno.ENOTDIR, "it is a file, not a folder", str(folder))
         folder.mkdir(exist_ok=True)  # another process may have been faster
         sync(folder.parent)
 

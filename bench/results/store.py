@@ -113,12 +113,9 @@ class Store:
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             remedy = "free some space" if full else "make it writable"
-            where = Path(error.filename or self.root)
-            blocked = error.errno in (errno.EEXIST, errno.ENOTDIR) and where.is_file()
-            why = "it is a file, not a folder" if blocked else error.strerror or error
             raise StoreError(
-                f"cannot write to the results store: {why}",
-                where=str(where),
+                f"cannot write to the results store: {error.strerror or error}",
+                where=str(error.filename or self.root),
                 remedy=f"{remedy}, or name another folder with --results DIR",
             ) from error
 

@@ -84,7 +84,7 @@ def test_an_interpreter_without_numpy(bench: Bench, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--provider", "MoonExecutionProvider"), ("no MoonExecutionProvider here", "present: ", "CPUExecutionProvider")),
+        (("--provider", "MoonExecutionProvider"), ("no MoonExecutionProvider here", "present: ", "CPUExec")),
         (("--device", "moon"), ("no device moon", "bench list devices")),
     ],
 )  # fmt: skip
