@@ -23,22 +23,28 @@ ASSUMED_FLOPS_PER_CORE = 30e9
 """Only for the expected minutes, before anything is measured: one DDR5 channel, and int8 kernels on one core."""
 
 
-def show_plan(plan: Plan, adapters: Mapping[str, Backend], settings: Settings, check_only: bool = False) -> None:
-    """Print the load groups with their needs; PrerequisiteError names the first that cannot fit."""
+def print_plan(plan: Plan, adapters: Mapping[str, Backend], settings: Settings) -> None:
+    """Print the load groups with their needs, what is refused, and what this machine has."""
+    minutes = 0.0
+    for group in plan.groups:
+        needed = _needs(group, adapters, settings)
+        minutes += needed.minutes
+        _print(group, needed)
+    for case, support in plan.refused:
+        click.echo(f"unsupported: {case.label}: {support.detail} ({support.reason})")
+    cases = sum(len(group.cases) for group in plan.groups) * settings.launches
+    click.echo(f"{cases} cases, {len(plan.groups) * settings.launches} launches, about {_minutes(minutes)}")
+    click.echo(
+        f"free: {render_bytes(_free_disk(cache.root()))} of disk, {render_bytes(memory_available_bytes())} of memory"
+    )
+
+
+def check_plan(plan: Plan, adapters: Mapping[str, Backend], settings: Settings) -> None:
+    """PrerequisiteError for the first load group that this machine's disk or memory cannot hold."""
     free_disk, available = _free_disk(cache.root()), memory_available_bytes()
-    needs = [(group, _needs(group, adapters, settings)) for group in plan.groups]
-    if not check_only:
-        for group, needed in needs:
-            _print(group, needed)
-        for case, support in plan.refused:
-            click.echo(f"unsupported: {case.label}: {support.detail} ({support.reason})")
-        minutes = sum(needed.minutes for _, needed in needs)
-        cases = sum(len(group.cases) for group in plan.groups) * settings.launches
-        click.echo(f"{cases} cases, {len(plan.groups) * settings.launches} launches, about {_minutes(minutes)}")
-        click.echo(f"free: {render_bytes(free_disk)} of disk, {render_bytes(available)} of memory")
-    for group, needed in needs:
+    for group in plan.groups:
         try:
-            check_fits(_still_to_write(group, needed), free_disk, available)
+            check_fits(_still_to_write(group, _needs(group, adapters, settings)), free_disk, available)
         except PrerequisiteError as error:
             error.where = f"{group.first.model}-{group.first.scheme} on {group.first.backend}"
             raise
@@ -65,11 +71,17 @@ def _print(group: LoadGroup, needed: Estimate) -> None:
 
 
 def _still_to_write(group: LoadGroup, needed: Estimate) -> Estimate:
-    """An artifact in the cache needs no more disk."""
+    """What is in the cache needs no more disk."""
     case = group.first
-    if needed.artifact_bytes and cache.artifact_folder(case.model, case.arch, case.scheme, case.weights).exists():
-        return replace(needed, artifact_bytes=0)
-    return needed
+    artifact = cache.artifact_folder(case.model, case.arch, case.scheme, case.weights)
+    prepared = cache.prepared_folder(case.backend, f"{case.model}-{case.scheme}", "").parent
+    return replace(
+        needed,
+        artifact_bytes=0 if artifact.exists() else needed.artifact_bytes,
+        prepared_bytes=0
+        if any(prepared.glob(f"{case.backend}-{case.model}-{case.scheme}-*"))
+        else needed.prepared_bytes,
+    )
 
 
 def _minutes(minutes: float) -> str:

@@ -15,7 +15,7 @@ import msgspec
 from bench import registry
 from bench.api import Backend
 from bench.cli.display import Lines, Terminal, display
-from bench.cli.planned import show_plan
+from bench.cli.planned import check_plan, print_plan
 from bench.errors import CaseError, InvalidMeasurement, PrerequisiteError, UsageError
 from bench.plan import Plan, Request, make_plan
 from bench.preparing import Settings
@@ -111,7 +111,9 @@ def run(
         targets={adapter.name: registry.target(name) for name, adapter in asked_for.items()},
     )
     if only_plan:
-        show_plan(plan, adapters, settings)
+        print_plan(plan, adapters, settings)
+    check_plan(plan, adapters, settings)
+    if only_plan:
         return 0
     store.check_writable()
     journal = journal or Journal.create(store, {**told, "request": asdict(request)}, planned_keys(plan, settings))
@@ -130,7 +132,6 @@ def _execute(
 ) -> int:
     """Execute the sweep and show what it left; the exit code is the most serious of its records'."""
     records: list[Record] = []
-    show_plan(plan, adapters, settings, check_only=True)
     with display() as watcher:
 
         def observe(record: Record) -> None:
