@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from bench.reports.details import record_details
+from bench.reports.details import record_details, render_details
 from bench.reports.summary import render_json
 from bench.results.location import locate_store
 from bench.results.store import Store
@@ -17,4 +17,4 @@ from bench.results.store import Store
 def show(record_id: str, results: str | None, as_json: bool) -> None:
     """Show a record by its id or by a unique part of 4 or more characters of its beginning or end."""
     record = Store(locate_store(results)).find(record_id)
-    click.echo(render_json(record) if as_json else record_details(record), nl=as_json)
+    click.echo(render_json(record) if as_json else render_details(record_details(record)), nl=as_json)

@@ -1,0 +1,127 @@
+"""`bench show` and `bench table` over stores that hold all kinds of records, broken ones among them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from bench.results.record import Record, encode
+from bench.results.schema import Reason
+from bench.results.store import Store
+from tests.cli.conftest import refused
+from tests.records import identity, record, samples
+from tests.sweeps.conftest import Bench
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "results")
+
+
+def keep(store: Store, *records: Record) -> None:
+    for one in records:
+        with store.launch(one.launch_id) as draft:
+            draft.add(one)
+
+
+def record_file(store: Store, one: Record) -> Path:
+    return store.launch_path(one.launch_id) / f"record-{one.record_id}.json"
+
+
+def test_show_by_id_and_by_parts_of_it(bench: Bench, store: Store) -> None:
+    one, two = record(), record("pp512")
+    keep(store, one, two)
+    for part in (one.record_id, one.record_id.upper(), one.record_id[-8:]):
+        shown = bench("show", part)
+        assert (shown.code, shown.err) == (0, "")
+        assert shown.out.startswith("record\n") and one.record_id in shown.out and "smollm2-135m-int8" in shown.out
+    refused(bench("show", one.record_id[:5]), 2, f"2 records match {one.record_id[:5]}", "give more of the id")
+    (line,) = bench("show", one.record_id[-8:], "--json").printed
+    assert line["record_id"] == one.record_id and line["summary"]["tg_tokens_per_s"]["value"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"", ("corrupt record", "truncated")),
+        (b'{"schema": "bench.record", "schema_ver', ("corrupt record", "truncated or edited", "restore it or move")),
+        (b'{"schema": "bench.record", "schema_version": "9.0"}', ("schema 9.0 is newer than 1.0", "upgrade evenbench")),
+        (b'{"schema": "other", "schema_version": "1.0"}', ("not a record", "'other'")),
+        (b"\xff\xfe\x00", ("corrupt record",)),
+    ],
+    ids=["empty", "truncated", "newer", "foreign", "binary"],
+)
+def test_a_record_that_cannot_be_read(bench: Bench, store: Store, data: bytes, says: tuple[str, ...]) -> None:
+    good, bad = record(), record("pp512")
+    keep(store, good, bad)
+    file = record_file(store, bad)
+    file.write_bytes(data)
+    refused(bench("show", bad.record_id), 6, str(file), *says)
+    table = bench("table")
+    assert table.code == 0
+    assert "tg4" in table.out and "pp512" not in table.out, "the others are shown"
+    assert table.err.startswith(f"bench: passed over: {file}: ") and table.err.count("\n") == 1
+
+
+def test_a_record_whose_id_is_no_uuid(bench: Bench, store: Store) -> None:
+    one = record()
+    keep(store, one)
+    raw = msgspec.json.decode(encode(one))
+    record_file(store, one).write_text(json.dumps({**raw, "record_id": "../../outside"}))
+    refused(bench("show", one.record_id), 6, "not a valid record", "move the file out of the store")
+
+
+def test_a_record_that_was_copied_or_renamed(bench: Bench, store: Store) -> None:
+    one = record()
+    keep(store, one)
+    copy = record_file(store, one).with_name(f"record-{record().record_id}.json")
+    shutil.copy(record_file(store, one), copy)
+    table = bench("table")
+    assert "copied or renamed" in table.err and "tg4" in table.out
+
+
+def test_figures_of_what_must_not_be_believed_stand_in_no_table(bench: Bench, store: Store) -> None:
+    fast = samples(step_s=1e-6)
+    why = Reason(what="impossible", code="impossible-rate")
+    keep(
+        store,
+        record(),
+        record(status="invalid", reason=why, who=identity(backend="fast"), samples=fast),
+        record(status="failed", reason=Reason(what="died"), who=identity(backend="dead"), samples=fast),
+    )
+    for words in ((), ("--format", "markdown")):
+        lines = bench("table", *words).out.splitlines()
+        for backend in ("fast", "dead"):
+            (line,) = [line for line in lines if f" {backend} " in line and "tg4" in line and ": " not in line][:1]
+            assert "–" in line and "µs" not in line and "1000000" not in line
+    rows = {row["backend"]: row for row in csv.DictReader(io.StringIO(bench("table", "--format", "csv").out))}
+    assert {backend: row["status"] for backend, row in rows.items()} == {
+        "onnx": "ok", "fast": "invalid", "dead": "failed",
+    }  # fmt: skip
+    for backend, shown in (("onnx", True), ("fast", False), ("dead", False)):
+        figures = [rows[backend][key] for key in ("headline_tokens_per_s", "tg_tokens_per_s", "tpot_s", "mbu_ratio")]
+        assert all(bool(figure) == shown for figure in figures), backend
+    (kept,) = [line for line in bench("table", "--format", "json").printed if line["status"] == "invalid"]
+    assert kept["summary"]["tg_tokens_per_s"]["value"] > 1e5, "the record keeps what was measured"
+
+
+def test_formats_and_selectors(bench: Bench, store: Store) -> None:
+    keep(store, record(), record("pp512"), record(who=identity(backend="openvino")))
+    assert bench("table").out.startswith("model ")
+    assert bench("table", "--format", "markdown").out.startswith("| model |")
+    assert bench("table", "--format", "csv").out.startswith("model,backend,")
+    assert {line["schema"] for line in bench("table", "--format", "json").printed} == {"bench.record"}
+    chosen = [
+        bench("table", "--format", "json", flag, value).printed
+        for flag, value in (("--backend", "openvino"), ("--workload", "pp512"), ("--model", "smollm2-135m"),
+                            ("--model", "smollm2-135m-int8,x"), ("--status", "ok"))
+    ]  # fmt: skip
+    assert [len(lines) for lines in chosen] == [1, 1, 3, 3, 3]
+    nothing = bench("table", "--status", "failed", "--format", "csv")
+    assert (nothing.code, nothing.out) == (0, "") and nothing.err.startswith("bench: no such records in ")
