@@ -72,7 +72,7 @@ def main() -> NoReturn:
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
         code = EXIT_INTERRUPTED
-    except BrokenPipeError:  # the reader of a pipe (head, less) had enough
+    except (BrokenPipeError, SystemExit):  # the reader of a pipe (head, less) had enough; click makes an exit of it
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0

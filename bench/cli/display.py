@@ -7,11 +7,15 @@ from types import TracebackType
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
+from rich.text import Text
 
 from bench.units import render_duration
 
 PLAIN_PERIOD_S = 15.0
+
+REST_COLUMNS = 44
+"""Columns of the live line beside what it says: the sign of life, the bar and the times."""
 
 WORDS = {
     "probe": "look for",
@@ -23,12 +27,21 @@ WORDS = {
     "ceiling": "probe read bandwidth",
     "open": "load",
     "first-step": "first step",
-    "gate": "gate: native error against its prediction",
-    "read-back": "gate: codes read back against the artifact",
+    "gate": "gate: native error",
+    "read-back": "gate: codes read back",
     "consistency": "gate: timed shape",
     "warm-up": "warm up",
     "measure": "measure",
 }
+
+
+class Times(ProgressColumn):
+    """How long it has been going on and, where that is known, how long it still will."""
+
+    def render(self, task: Task) -> Text:
+        left_s = task.time_remaining
+        text = f"{task.elapsed or 0:.0f} s" if (task.elapsed or 0) < 100 else render_duration(task.elapsed)
+        return Text(text + (f", {render_duration(max(1.0, left_s))} left" if left_s else ""), no_wrap=True)
 
 
 class Terminal:
@@ -37,11 +50,9 @@ class Terminal:
     def __init__(self) -> None:
         self._live = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=16),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            Times(),
             console=Console(stderr=True),
             transient=True,
         )
@@ -55,7 +66,9 @@ class Terminal:
         self._live.stop()
 
     def phase(self, name: str, detail: str = "") -> None:
-        self._live.reset(self._task, description=_said(name, detail), total=None)
+        said = Text(_said(name, detail))
+        said.truncate(max(20, self._live.console.width - REST_COLUMNS), overflow="ellipsis")
+        self._live.reset(self._task, description=said.plain, total=None)
 
     def progress(self, done: int, total: int) -> None:
         self._live.update(self._task, completed=done, total=total)

@@ -154,9 +154,9 @@ def _execute(
         )
         try:
             sweep.execute()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, BrokenPipeError) as error:  # nobody reads the records any more
             watcher.say(f"interrupted; what is measured is kept in {store.root}; `bench run --resume` goes on")
-            raise
+            raise KeyboardInterrupt from error
     if not as_json:
         if sys.stdout.isatty():
             click.echo()
