@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bench import protocol
-from bench.api import Backend
+from bench.api import Backend, Progress
 from bench.artifacts import cache
 from bench.artifacts.reader import open_artifact
 from bench.artifacts.reference import ensure_reference
 from bench.child import Child
-from bench.errors import CaseError, InvalidMeasurement, PrerequisiteError
+from bench.errors import CaseError, PrerequisiteError
 from bench.protocol import Job
 from bench.spec import parameters
 from bench.types import Availability, Case, LoadGroup, Prepared
@@ -145,12 +145,25 @@ class Preparer:
         )
 
     def _artifact(self, case: Case) -> Path:
-        self._watcher.phase("synthesize", f"{case.model}-{case.scheme}")
-        return cache.ensure_artifact(case.model, case.arch, case.scheme, case.weights, progress=self._watcher.progress)
+        progress = self._announced("synthesize", f"{case.model}-{case.scheme}")
+        return cache.ensure_artifact(case.model, case.arch, case.scheme, case.weights, progress=progress)
 
     def _reference(self, artifact: Path, layers: int | None) -> Path:
-        self._watcher.phase("reference", "float32 pass" if layers is None else f"float32 pass, {layers} layers")
-        return ensure_reference(artifact, layers, progress=self._watcher.progress)
+        detail = "float32 pass" if layers is None else f"float32 pass, {layers} layers"
+        return ensure_reference(artifact, layers, progress=self._announced("reference", detail))
+
+    def _announced(self, name: str, detail: str) -> Progress:
+        """Progress that begins its phase with its first call: what is cached is not announced."""
+        begun = False
+
+        def progress(done: int, total: int) -> None:
+            nonlocal begun
+            if not begun:
+                self._watcher.phase(name, detail)
+                begun = True
+            self._watcher.progress(done, total)
+
+        return progress
 
     def _prepared(
         self, group: LoadGroup, backend: Backend, artifact: Path, layers: int | None, folder: Path, log: Path
@@ -174,7 +187,7 @@ class Preparer:
     def _certificate(
         self, group: LoadGroup, backend: Backend, artifact: Path, prepared: Prepared, certified: Path, log: Path
     ) -> dict[str, Any]:
-        """The exact configuration's agreement with the reference; InvalidMeasurement where it does not agree."""
+        """The exact configuration's agreement with the reference; `reason` says why it does not agree."""
         if (kept := _kept_certificate(certified)) is not None:
             return kept
         exact = LoadGroup(cases=tuple(_exact(case) for case in group.cases))
@@ -185,9 +198,8 @@ class Preparer:
             with cache.scratch_folder(name) as folder:
                 cut = self._prepared(exact, backend, artifact, CUT_LAYERS, folder, log)
                 certificate = self._certify(exact, cut, artifact, CUT_LAYERS, log)
-        if certificate["reason"]:
-            raise InvalidMeasurement(certificate["reason"], where="exact certificate")
-        keep_certificate(certified, certificate)
+        if not certificate["reason"]:
+            keep_certificate(certified, certificate)
         return certificate
 
     def _certify(

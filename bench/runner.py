@@ -9,7 +9,7 @@ from bench import protocol, recording
 from bench.api import Backend
 from bench.child import Child
 from bench.collector.page_cache import describe_cache
-from bench.errors import BenchError, PrerequisiteError
+from bench.errors import BenchError, InvalidMeasurement, PrerequisiteError
 from bench.launch import Launch
 from bench.plan import Plan, case_key, shuffled
 from bench.preparing import (
@@ -102,25 +102,14 @@ class Sweep:
     def _prepare_and_measure(
         self, group: LoadGroup, backend: Backend, launch: Launch, preparer: Preparer, draft: Draft
     ) -> None:
-        found = self._availability(group.first.backend)
-        launch.versions = found.versions
-        if not found.ok:
-            raise PrerequisiteError(
-                found.reason or "not available", where=f"backend {backend.name}", remedy=found.remedy
-            )
-        provider = group.first.provider
-        if provider and found.providers and provider not in found.providers:  # said before anything large is prepared
-            raise PrerequisiteError(
-                f"there is no {provider} here",
-                where=f"backend {backend.name}",
-                cause=f"present: {', '.join(found.providers)}",
-                remedy="install the build of the runtime or the plugin that brings it",
-            )
+        launch.versions = self._present(group, backend).versions
         log = draft.path / "worker.log"
-        ready = preparer.ready(group, backend, found.versions, log)
+        ready = preparer.ready(group, backend, launch.versions, log)
         launch.digest, launch.prepare_s, launch.certificate = ready.digest, ready.prepare_s, ready.certificate
         if ready.prepared:
             launch.page_cache = describe_cache(ready.prepared)
+        if ready.certificate and ready.certificate["reason"]:
+            raise InvalidMeasurement(ready.certificate["reason"], where="exact certificate")
         self._measure(group, launch, ready, draft)
 
     def _measure(self, group: LoadGroup, launch: Launch, ready: Ready, draft: Draft) -> None:
@@ -218,8 +207,22 @@ class Sweep:
             computes=backend.computes,
         )
 
-    def _availability(self, name: str) -> Availability:
-        if name not in self._found:
-            self.watcher.phase("probe", name)
-            self._found[name] = probe(self.settings.targets[name], self.settings)
-        return self._found[name]
+    def _present(self, group: LoadGroup, backend: Backend) -> Availability:
+        """What the backend finds here; PrerequisiteError, before anything large is prepared, if not what is asked."""
+        if backend.name not in self._found:
+            self.watcher.phase("probe", backend.name)
+            self._found[backend.name] = probe(self.settings.targets[backend.name], self.settings)
+        found, provider, where = self._found[backend.name], group.first.provider, f"backend {backend.name}"
+        if not found.ok:
+            raise PrerequisiteError(found.reason or "not available", where=where, remedy=found.remedy)
+        if provider and found.providers and provider not in found.providers:
+            needed = backend.requirements(provider)
+            raise PrerequisiteError(
+                f"there is no {provider} here",
+                where=where,
+                cause=f"present: {', '.join(found.providers)}",
+                remedy=f"pip install {' '.join(needed.packages)}; {needed.notes}"
+                if needed.notes
+                else "install the build of the runtime or the plugin that brings it",
+            )
+        return found
