@@ -209,6 +209,8 @@ def _check(request: Request) -> None:
     for flag, value in (("--launches", request.launches), ("--repetitions", request.repetitions)):
         if value < 1:
             raise UsageError(f"{value} is too few", where=flag, remedy="give at least 1")
+    if request.seed < 0:
+        raise UsageError(f"{request.seed} is negative", where="--seed", remedy="give 0 or more")
     if request.weights != "synthetic":
         raise UsageError(f"unknown source of weights {request.weights!r}", where="--weights", remedy="use synthetic")
     for flag, given in (

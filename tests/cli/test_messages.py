@@ -52,6 +52,7 @@ SMOLLM2 = ("run", "--backend", "null", "--model", "smollm2-135m-int8")
         ((*SMOLLM2, "--launches", "0"), ("--launches: 0 is too few",)),
         ((*SMOLLM2, "--repetitions", "0"), ("--repetitions: 0 is too few",)),
         ((*SMOLLM2, "--repetitions", "five"), ("--repetitions", "'five'", "bench run --help")),
+        ((*SMOLLM2, "--seed", "-1"), ("--seed: -1 is negative",)),
         ((*SMOLLM2, "--chunk", "0"), ("a chunk of 0 tokens",)),
         ((*SMOLLM2, "--fidelity", "exakt"), ("'exakt'", "'native', 'exact'")),
         ((*SMOLLM2, "--launch", "3"), ("run: No such option '--launch'", "--launches", "bench run --help")),
