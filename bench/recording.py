@@ -222,6 +222,7 @@ def _gate(index: int, launch: Launch) -> schema.Gate | None:
         error=first["error"],
         predicted=first["predicted"],
         worst_error=first["worst"],
+        alignment=first["alignment"],
         kl_mean=first["kl_mean"],
         top1_ratio=first["top1_ratio"],
         certificate=launch.certificate,

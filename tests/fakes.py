@@ -79,7 +79,8 @@ class TimedSession(NullSession):
 class Noisy:
     """Logits of a fixed table by (id, position), with an error of the size asked for, other for every call shape.
 
-    `one_row` makes the logits of a step depend on how many rows or tokens it has, as a broken kernel would.
+    From `broken_from_rows` rows × tokens a step on the logits are wrong, as a broken kernel's would be. `directions`
+    are added to the noise of ids before it is brought to size.
     """
 
     def __init__(self, table: Float32, error: float, batch: int = 1, broken_from_rows: int | None = None):
@@ -88,12 +89,15 @@ class Noisy:
         self.shown: Float32 = table[:1]
         self.random = np.random.default_rng(1)
         self.declared = PhaseFacts(activations="a8-g32", compute="f32")
+        self.directions: dict[int, Float32] = {}
 
     def step(self, token_ids: Int32, want: Any = "last") -> Int32:
         rows, count = token_ids.shape
         self.length += count
         clean = self.table[token_ids]
         noise = self.random.standard_normal(clean.shape).astype(np.float32)
+        for position, token in enumerate(token_ids[0]):
+            noise[:, position] += self.directions.get(int(token), np.float32(0))
         scale = np.linalg.norm(clean - clean.mean(-1, keepdims=True), axis=-1, keepdims=True)
         shown = clean + noise / np.linalg.norm(noise, axis=-1, keepdims=True) * scale * self.error
         if self.broken_from_rows is not None and rows * count >= self.broken_from_rows:

@@ -14,11 +14,13 @@ from bench.artifacts.noise import CLASSES
 from bench.artifacts.reader import open_artifact
 from bench.artifacts.seals import check_seal, seal
 from bench.artifacts.stored_reference import (
+    ERRORS_NAME,
     IDS_NAME,
     LOGITS_NAME,
     PREDICTED_NAME,
     REFERENCE_VERSION,
     load_reference,
+    sampled_columns,
 )
 from bench.errors import PrerequisiteError
 from bench.types import Float32, Int32
@@ -50,11 +52,12 @@ def ensure_reference(artifact_folder: Path, layers: int | None = None, progress:
     ids = gate_ids(artifact)
     logit_bytes = 4 * len(ids) * artifact.arch.vocab
     with build_folder(final, logit_bytes + (1 << 20)) as building:
-        logits, predicted = _computed(artifact, ids, progress)
+        logits, errors, predicted = _computed(artifact, ids, progress)
         np.save(building / IDS_NAME, ids)
         np.save(building / LOGITS_NAME, logits)
+        np.save(building / ERRORS_NAME, errors)
         (building / PREDICTED_NAME).write_text(json.dumps(predicted) + "\n", "utf-8")
-        seal(building, [IDS_NAME, LOGITS_NAME, PREDICTED_NAME])
+        seal(building, [IDS_NAME, LOGITS_NAME, ERRORS_NAME, PREDICTED_NAME])
     return final
 
 
@@ -68,16 +71,19 @@ def _current(folder: Path, digest: str) -> bool:
         return False
 
 
-def _computed(artifact: Artifact, ids: Int32, progress: Progress | None) -> tuple[Float32, dict[str, object]]:
-    """Logits, and the content of `predicted.json`."""
+def _computed(artifact: Artifact, ids: Int32, progress: Progress | None) -> tuple[Float32, Float32, dict[str, object]]:
+    """Logits, sampled errors [classes, positions, columns], and the content of `predicted.json`."""
     logits = np.empty((len(ids), artifact.arch.vocab), np.float32)
     delta2 = np.zeros((len(CLASSES), len(ids)))
-    start = 0
+    columns, sampled, start = sampled_columns(artifact.arch.vocab), [], 0
     for block in logit_blocks(artifact, ids, CLASSES, progress=progress):
         reference = block[CLASSES.index("f32")]
-        logits[:, start : start + reference.shape[-1]] = reference
-        delta2 += np.square(block - reference, dtype=np.float64).sum(axis=-1)
-        start += reference.shape[-1]
+        stop = start + reference.shape[-1]
+        logits[:, start:stop] = reference
+        errors = block - reference
+        delta2 += np.square(errors, dtype=np.float64).sum(axis=-1)
+        sampled.append(errors[..., columns[(start <= columns) & (columns < stop)] - start])
+        start = stop
     centred = logits - logits.mean(axis=-1, keepdims=True, dtype=np.float64)
     predicted = {
         "version": REFERENCE_VERSION,
@@ -85,4 +91,4 @@ def _computed(artifact: Artifact, ids: Int32, progress: Progress | None) -> tupl
         "centred2": np.square(centred).sum(axis=-1).tolist(),
         "classes": dict(zip(CLASSES, delta2.tolist(), strict=True)),
     }
-    return logits, predicted
+    return logits, np.concatenate(sampled, axis=-1), predicted

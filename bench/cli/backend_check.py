@@ -19,9 +19,10 @@ from bench.errors import CaseError
 @click.command("backend-check")
 @click.argument("name", metavar="NAME")
 def backend_check(name: str) -> int:
-    """Check an adapter against its contract, one line a check: pass, gap with the declared reason, or FAIL.
+    """Check an adapter against its contract.
 
-    NAME is a registered backend or module:Attribute. Nothing is kept; no network, a few minutes.
+    One line a check: pass, gap with the declared reason, or FAIL. NAME is a registered backend or module:Attribute.
+    Nothing is kept; no network, a few minutes.
 
     bench backend-check onnx
     """

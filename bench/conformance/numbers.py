@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench import gate
+from bench import gate, parity
 from bench.api import Session
 from bench.artifacts.stored_reference import Reference
 from bench.conformance.check import Check, demand
@@ -60,9 +60,9 @@ def exact_holds_in_a_long_context(subject: Subject, variant: Variant) -> None:
     with subject.opened(variant) as session:
         error, worst = long_context_error(session, reference)
     demand(
-        worst is not None and worst <= gate.EXACT_BOUND,
+        worst is not None and worst <= parity.EXACT_BOUND,
         f"off by {worst} of the logits at the worst of {LONG_POSITIONS} positions (all together {error}), "
-        f"where {gate.EXACT_BOUND:.0e} is allowed: rope scaling or angles at large positions",
+        f"where {parity.EXACT_BOUND:.0e} is allowed: rope scaling or angles at large positions",
     )
 
 
@@ -81,7 +81,7 @@ def long_context_error(session: Session, reference: Reference) -> tuple[float, f
     for position in range(prompt, LONG_POSITIONS):
         session.step(reference.ids[None, position : position + 1])
         parts.append(np.array(session.logits()))
-    return gate.relative_error(np.concatenate(parts), reference, slice(None))
+    return parity.relative_error(np.concatenate(parts), reference, slice(None))
 
 
 def both_phases(session: Session, rows: Int32) -> tuple[Float32, Float32]:
@@ -101,10 +101,10 @@ def both_phases(session: Session, rows: Int32) -> tuple[Float32, Float32]:
 
 
 def _demand_exact(what: str, logits: Float32, reference: Reference, positions: slice) -> None:
-    error, worst = gate.relative_error(logits, reference, positions)
+    error, worst = parity.relative_error(logits, reference, positions)
     demand(
-        worst is not None and worst <= gate.EXACT_BOUND,
-        f"{what}: off by {worst} at the worst position ({error} in all), where {gate.EXACT_BOUND:.0e} is allowed",
+        worst is not None and worst <= parity.EXACT_BOUND,
+        f"{what}: off by {worst} at the worst position ({error} in all), where {parity.EXACT_BOUND:.0e} is allowed",
     )
 
 
@@ -119,18 +119,18 @@ def _demand_within_band(
         centred2=np.concatenate([r.centred2[positions] for r in references]),
         delta2={name: np.concatenate([r.delta2[name][positions] for r in references]) for name in references[0].delta2},
     )
-    error, _ = gate.relative_error(logits.reshape(-1, logits.shape[-1]), whole, slice(None))
-    predicted = gate.predicted_error(whole, declared, slice(None))
+    error, _ = parity.relative_error(logits.reshape(-1, logits.shape[-1]), whole, slice(None))
+    predicted = parity.predicted_error(whole, declared, slice(None))
     demand(
         error is not None and predicted is not None, f"{phase}: error {error}, class {declared} predicts {predicted}"
     )
     assert error is not None and predicted is not None
     if declared == "f32":
-        demand(error <= gate.EXACT_BOUND, f"{phase}: f32 is declared, but the error is {error:.2g}")
+        demand(error <= parity.EXACT_BOUND, f"{phase}: f32 is declared, but the error is {error:.2g}")
     else:
         ratio = error / predicted
         demand(
-            gate.LOW <= ratio <= gate.HIGH,
+            parity.LOW <= ratio <= parity.HIGH,
             f"{phase}: error {error:.2g} is {ratio:.2f} times what the declared {declared} predicts",
         )
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import gate, registry
+from bench import parity, registry
 from bench.api import Backend, Session
 from bench.artifacts.noise import CLASSES
 from bench.artifacts.reader import CanonicalArtifact, open_artifact
@@ -147,5 +147,5 @@ class Subject:
         if not self.backend.computes:
             return 0.0
         names = {precision_class(phase, facts.kv_cache) for phase in (facts.prefill, facts.decode)} - {"f32"}
-        predicted = [gate.predicted_error(self.reference(variant), name, slice(None)) or 0.0 for name in names]
-        return gate.AGREE * max(predicted) if predicted else 2 * gate.EXACT_BOUND
+        predicted = [parity.predicted_error(self.reference(variant), name, slice(None)) or 0.0 for name in names]
+        return parity.AGREE * max(predicted) if predicted else 2 * parity.EXACT_BOUND

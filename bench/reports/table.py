@@ -57,13 +57,22 @@ def build_table(records: Iterable[Record]) -> Table:
 
 
 def latest(records: Iterable[Record]) -> list[Record]:
-    """Of each series the records of its newest sweep (of its newest launch where no sweep is named), in input order."""
+    """Of each case the records of its newest sweep (of its newest launch where no sweep is named), in input order.
+
+    A case that failed once and now executes shows what it does now.
+    """
     found = list(records)
     newest: dict[str, tuple[str, str]] = {}
     for record in found:
         # both ids sort by time, so the greater launch belongs to the newer sweep
-        newest[record.series_key] = max(newest.get(record.series_key, ("", "")), (record.launch_id, _sweep(record)))
-    return [record for record in found if _sweep(record) == newest[record.series_key][1]]
+        newest[_case(record)] = max(newest.get(_case(record), ("", "")), (record.launch_id, _sweep(record)))
+    return [record for record in found if _sweep(record) == newest[_case(record)][1]]
+
+
+def _case(record: Record) -> str:
+    """What was asked for, on one host. Identity holds what executed too, which a record that failed does not know."""
+    asked, _, _ = (record.info.case_key or "").partition("/")
+    return f"{asked} {record.identity.host_id}" if asked else record.series_key
 
 
 def _sweep(record: Record) -> str:

@@ -162,6 +162,7 @@ class Gate(Struct, frozen=True, kw_only=True):
     error: float | None = None
     predicted: float | None = None
     worst_error: float | None = None
+    alignment: float | None = None
     kl_mean: float | None = None
     top1_ratio: float | None = None
     certificate: dict[str, Any] | None = None

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import onnx
 
 from backends.onnx import Onnx, graph, weights
-from bench import gate, protocol
+from bench import gate, parity, protocol
 from bench.api import Session
 from bench.artifacts import cache
 from bench.artifacts.layout import inv_freq
@@ -235,7 +235,7 @@ def certificate(folder: Path, model: str, reference: Reference) -> gate.Certific
         return gate.certify(session, reference, ARCHS[model].layers)
 
 
-def native(folder: Path, model: str, reference: Reference) -> list[gate.Check]:
+def native(folder: Path, model: str, reference: Reference) -> list[parity.Check]:
     with opened(folder, model, "native") as session:
         return gate.native(session, reference, lambda done, total: None)[1]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import gate
+from bench import parity
 from bench.artifacts.stored_reference import load_reference
 from tests.gate import plants
 from tests.gate.conftest import Bench, Ended
@@ -49,7 +49,7 @@ def test_a_fault_of_the_native_graph_alone_is_seen_by_the_native_gate(copied: Co
     for record in ended.records:
         assert "times what a8-g32 predicts" in reason(record)
         assert record.gate is not None and record.gate.error is not None and record.gate.predicted is not None
-        assert record.gate.error / record.gate.predicted > gate.HIGH
+        assert record.gate.error / record.gate.predicted > parity.HIGH
         assert record.gate.certificate is not None and not record.samples
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from bench import gate
+from bench import gate, parity
 from bench.artifacts.stored_reference import Reference
 from bench.spec import parse_workload
 from bench.types import PhaseFacts
@@ -75,7 +77,7 @@ def test_a_class_that_nobody_predicts_proves_nothing(reference: Reference) -> No
 def test_logits_that_are_no_numbers_fail(reference: Reference) -> None:
     _, checks = gate.native(session(reference, float("nan")), reference, quiet)
     assert all(check.reason is not None and check.error is None for check in checks)
-    assert gate.certify(session(reference, float("nan")), reference, 4).reason == gate.NOT_FINITE
+    assert gate.certify(session(reference, float("nan")), reference, 4).reason == parity.NOT_FINITE
 
 
 def test_a_certificate_holds_at_the_worst_position(reference: Reference) -> None:
@@ -86,10 +88,40 @@ def test_a_certificate_holds_at_the_worst_position(reference: Reference) -> None
     certificate = gate.certify(fake, reference, 4)
     assert certificate.reason is not None
     assert certificate.error is not None
-    assert certificate.error < gate.EXACT_BOUND < (certificate.worst or 0)
+    assert certificate.error < parity.EXACT_BOUND < (certificate.worst or 0)
 
 
-def agreement(reference: Reference, fake: Noisy, text: str) -> gate.Check:
+def aligned(reference: Reference, size: float, towards: str) -> Noisy:
+    """A session whose errors have this size and point, in part, where those of one class do."""
+    fake = session(reference, size)
+    fake.directions = {int(i): e for i, e in zip(reference.ids, reference.errors[towards], strict=True)}
+    return fake
+
+
+@pytest.fixture(scope="module")
+def directed(reference: Reference) -> Reference:
+    """As `reference`, with errors of classes that are orthogonal to each other; every column is sampled."""
+    random = np.random.default_rng(5)
+    errors = {name: random.standard_normal((32, VOCAB)).astype(np.float32) for name in ("a8-g32", "bf16")}
+    return replace(reference, errors=errors, delta2={**reference.delta2, "bf16": reference.centred2 * 0.022**2})
+
+
+def test_errors_of_the_right_size_in_the_wrong_direction_name_their_class(directed: Reference) -> None:
+    fake = aligned(directed, 0.025, "a8-g32")
+    _, honest = gate.native(fake, directed, quiet)
+    assert [check.reason for check in honest] == [None, None]
+    assert all(check.alignment is not None and check.alignment > 0.5 for check in honest)
+    fake.declared = PhaseFacts(activations="bf16", compute="bf16")
+    _, lying = gate.native(fake, directed, quiet)
+    assert all("point where those of a8-g32 do" in (check.reason or "") for check in lying)
+
+
+def test_errors_in_no_known_direction_refute_nothing(directed: Reference) -> None:
+    _, checks = gate.native(session(directed, 0.025), directed, quiet)
+    assert [check.reason for check in checks] == [None, None]
+
+
+def agreement(reference: Reference, fake: Noisy, text: str) -> parity.Check:
     workload = parse_workload(text, chunk=64)
     return gate.self_consistency(fake, workload, VOCAB, 0, facts(fake.declared), reference, quiet)
 

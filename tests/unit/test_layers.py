@@ -21,7 +21,7 @@ LAYERS = [
     ("types",),
     ("api",),
     ("spec", "plan", "registry"),
-    ("protocol", "ceiling", "measure", "gate", "attest", "artifacts", "collector", "stats", "results"),
+    ("protocol", "ceiling", "measure", "parity", "gate", "attest", "artifacts", "collector", "stats", "results"),
     ("worker", "tasks", "child", "launch", "preparing", "recording", "runner", "reports", "conformance"),
     ("cli", "__main__"),
 ]

@@ -22,7 +22,14 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "launch" / "record.json"
 SITUATION = Situation(
     host_id="00ff", host={"cpu": "fake"}, kernel="6.0", governor=None, commit="abc", dirty=False, command="bench run"
 )
-CHECK = {"precision_class": "a8-g32", "error": 0.025, "worst": 0.03, "bound": 0.031, "predicted": 0.025}
+CHECK = {
+    "precision_class": "a8-g32",
+    "error": 0.025,
+    "worst": 0.03,
+    "bound": 0.031,
+    "predicted": 0.025,
+    "alignment": 0.5,
+}
 EVENTS: list[dict[str, Any]] = [
     {"event": "ceiling", "ceiling": {"read_bytes_per_s": 2e10, "spread_ratio": 0.02, "llc_bytes": 1 << 25}},
     {"event": "opened", "seconds": 1.5},

@@ -96,6 +96,15 @@ def test_latest_keeps_the_newest_sweep_of_each_series() -> None:
     assert latest([old, new_a, other, new_b, lone_old, lone_new]) == [new_a, other, new_b, lone_new]
 
 
+def test_a_case_that_failed_and_now_executes_shows_what_it_does_now() -> None:
+    """What executed is part of the identity and a failed record does not know it: what was asked decides."""
+    failed = record(status="failed", who=identity(options={"threads": None}), info=Info(case_key="c/0"))
+    better = record(who=identity(options={"threads": 2}), info=Info(case_key="c/0"))
+    elsewhere = record(who=identity(host_id="other"), info=Info(case_key="c/0"))
+    assert failed.series_key != better.series_key
+    assert latest([failed, better, elsewhere]) == [better, elsewhere]
+
+
 def test_csv_holds_every_column_in_base_units() -> None:
     (row,) = csv.DictReader(io.StringIO(render_csv(build_table([record("512/5")]))))
     assert list(row) == [column.key for column in COLUMNS] and len(set(row)) == len(COLUMNS)
