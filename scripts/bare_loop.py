@@ -1,27 +1,19 @@
-"""The least that decodes a prepared graph: onnxruntime, one IO binding, argmax. What `scripts/overhead` compares with.
-
-Nothing of this project is used but the prepared files.
-"""
+"""The least that decodes a prepared graph: onnxruntime, one IO binding, argmax; `scripts/overhead` compares with it."""
 
 from __future__ import annotations
 
-import json
 import time
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 
 
 class BareLoop:
-    """Batch 1, decode steps from an empty cache."""
+    """Batch 1, decode steps from an empty cache, over a loaded InferenceSession and the notes of its prepared files."""
 
-    def __init__(self, folder: Path, threads: int, capacity: int):
-        notes = json.loads((folder / "prepared.json").read_text())["notes"]
-        arch = notes["arch"]
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        self.session = ort.InferenceSession(folder / "native.onnx", options, providers=["CPUExecutionProvider"])
+    def __init__(self, session: ort.InferenceSession, notes: dict[str, Any], capacity: int):
+        self.session, arch = session, notes["arch"]
         angles = np.arange(capacity)[:, None] * np.array(notes["inv_freq"])
         self.ids = np.zeros((1, 1), np.int32)
         self.last_key = np.zeros(1, np.int32)
