@@ -44,7 +44,7 @@ def llc_bytes(root: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> int | 
 
 
 class ReadProbe:
-    """Measures with all cores of this process; call it before the load and after the close.
+    """Measures with all cores of this process; the best over all calls of one launch counts.
 
     Each thread reads its own part of a buffer of at least four times the last-level cache as the dot product of its two
     halves: two streams, vectorized by numpy's BLAS, the interpreter lock released. Of eleven reductions tried it came

@@ -38,12 +38,13 @@ def certify(backend: Backend, job: Job, events: Events) -> None:
 
 
 def measure(backend: Backend, job: Job, events: Events) -> None:
-    """Probe the memory, load, attest, gate, then time each case of the group in the order given."""
+    """Load, attest, gate, then time each case of the group in the order given; probe the memory before and after each.
+
+    On shared machines the memory's limit moves within minutes: a probe must lie beside what it is held against.
+    """
     assert job.group
     probe = ReadProbe()
-    with _phase("ceiling", events):
-        probe.measure()
-    events("ceiling", ceiling=probe.result())
+    _probe(probe, events)
     with _opened(backend, job, events) as session:
         _first_step(session, job.group, events)
         facts, reference = _proven(backend, session, job, events)
@@ -54,11 +55,17 @@ def measure(backend: Backend, job: Job, events: Events) -> None:
                 events("case-error", case=index, label=case.label, **describe(error))
                 if not isinstance(error, InvalidMeasurement):
                     raise
+            _probe(probe, events)
         events("memory", at="end", uses=session.memory())
+    _probe(probe, events)
+    events("done")
+
+
+def _probe(probe: ReadProbe, events: Events) -> None:
+    """The best of all probes so far is the launch's ceiling."""
     with _phase("ceiling", events):
         probe.measure()
     events("ceiling", ceiling=probe.result())
-    events("done")
 
 
 def _proven(backend: Backend, session: Session, job: Job, events: Events) -> tuple[SessionFacts, Reference | None]:
