@@ -19,8 +19,8 @@ from bench.types import LoadGroup
 from bench.units import render_bytes, render_duration
 
 ASSUMED_READ_BYTES_PER_S = 20e9
-ASSUMED_FLOPS_PER_CORE = 30e9
-"""Only for the expected minutes, before anything is measured: one DDR5 channel, and int8 kernels on one core."""
+ASSUMED_FLOPS_PER_CORE = 100e9
+"""Only for the expected minutes, before anything is measured: one DDR5 channel, and int8 kernels of a modern core."""
 
 
 def print_plan(plan: Plan, adapters: Mapping[str, Backend], settings: Settings) -> None:

@@ -56,7 +56,7 @@ def test_prepare_then_list_verify_and_prune(bench: Bench, tmp_path: Path) -> Non
     assert gguf.stat().st_ino != inode, "--force writes it again"
 
     listed = bench("cache", "ls")
-    assert listed.code == 0 and "kB in " in listed.err
+    assert listed.code == 0 and " MB in " in listed.err
     assert [line.split()[-2] for line in listed.out.splitlines()] == ["artifact", "artifact"]
     verified = bench("cache", "verify")
     assert (verified.code, verified.out) == (0, "") and "0 broken of 2" in verified.err
