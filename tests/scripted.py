@@ -2,7 +2,8 @@
 
 The option `script` is a list of `when:what` joined by `+`. `when` is a call (open, step, logits, facts, rewind) with an
 optional count (step@3 = the third call). `what` is one of: raise (a CaseError), invalid, bug (ValueError), oom
-(MemoryError), kill (SIGKILL to itself), segv, exit, hang, nan (logits), print (to standard output).
+(MemoryError), kill (SIGKILL to itself), segv, exit, hang, nan (logits), eat (memory until the kernel minds), print (to
+standard output).
 """
 
 from __future__ import annotations
@@ -108,6 +109,10 @@ class ScriptedSession(NullSession):
                 time.sleep(3600)
             case "nan":
                 self._nan = True
+            case "eat":
+                eaten = []
+                while sum(each.nbytes for each in eaten) < 64 << 30:
+                    eaten.append(np.ones(8 << 20))
             case "print":
                 print("a runtime prints what it likes")
             case _:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
-from tests.sweeps.conftest import MODEL, SCRIPTED, Bench, scripted
+from tests.sweeps.conftest import MODEL, SCRIPTED, Bench, environment, scripted
 
 
 def test_a_sweep_leaves_a_record_of_every_case(bench: Bench) -> None:
@@ -64,6 +72,40 @@ def test_a_worker_that_says_nothing_is_ended(bench: Bench) -> None:
     ended = bench(*scripted("step@3:hang", "--timeout", "3s", workload="pp32"))
     assert ended.code == 4
     assert "longer than 3 s" in ended.err
+
+
+@pytest.fixture
+def small_memory() -> Iterator[str]:
+    """`BASH -c` words that limit a command to 600 MB by a control group of its own; skips where none can be made."""
+    for folder, limit in (("memory", "memory.limit_in_bytes"), ("", "memory.max")):
+        group = Path("/sys/fs/cgroup", folder, f"evenbench-test-{os.getpid()}")
+        try:
+            group.mkdir()
+            (group / limit).write_text(str(600 << 20))
+        except OSError:
+            with contextlib.suppress(OSError):
+                group.rmdir()
+            continue
+        yield f'echo $$ > {group}/cgroup.procs && exec "$0" "$@"'
+        time.sleep(0.2)  # the kernel needs a moment to see the last process gone
+        group.rmdir()
+        return
+    pytest.skip("no memory control group can be made here (not root, or no such controller)")
+
+
+def test_a_worker_that_the_kernel_killed_for_memory_is_told_so(tmp_path: Path, small_memory: str) -> None:
+    words = [sys.executable, "-m", "bench", *scripted("open:eat", workload="tg8"), "--results", str(tmp_path / "r")]
+    done = subprocess.run(
+        ["bash", "-c", small_memory, *words],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 4, done.stderr
+    assert "killed by the kernel (SIGKILL): out of memory" in done.stderr
+    assert "it had reached" in done.stderr and "take a smaller model" in done.stderr
 
 
 @pytest.mark.parametrize(("script", "says"), [("logits:nan", "not finite"), ("step@2:invalid", "the script is")])
