@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bench.api import Artifact, Progress
 from bench.artifacts.folders import build_folder
@@ -19,6 +22,7 @@ from bench.artifacts.stored_reference import (
     LOGITS_NAME,
     PREDICTED_NAME,
     REFERENCE_VERSION,
+    SAMPLED,
     load_reference,
     sampled_columns,
 )
@@ -50,15 +54,21 @@ def ensure_reference(artifact_folder: Path, layers: int | None = None, progress:
     if _current(final, artifact.digest):
         return final
     ids = gate_ids(artifact)
-    logit_bytes = 4 * len(ids) * artifact.arch.vocab
-    with build_folder(final, logit_bytes + (1 << 20)) as building:
+    needed_bytes = 4 * len(ids) * (artifact.arch.vocab + len(CLASSES) * SAMPLED) + (1 << 20)
+    with build_folder(final, needed_bytes) as building:
         logits, errors, predicted = _computed(artifact, ids, progress)
-        np.save(building / IDS_NAME, ids)
-        np.save(building / LOGITS_NAME, logits)
-        np.save(building / ERRORS_NAME, errors)
+        for name, array in ((IDS_NAME, ids), (LOGITS_NAME, logits), (ERRORS_NAME, errors)):
+            _save(building / name, array)
         (building / PREDICTED_NAME).write_text(json.dumps(predicted) + "\n", "utf-8")
         seal(building, [IDS_NAME, LOGITS_NAME, ERRORS_NAME, PREDICTED_NAME])
     return final
+
+
+def _save(path: Path, array: npt.NDArray[Any]) -> None:
+    """As np.save, whose own writing hides why it failed: a full disk must be told as one."""
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    path.write_bytes(buffer.getbuffer())
 
 
 def _current(folder: Path, digest: str) -> bool:
