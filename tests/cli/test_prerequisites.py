@@ -150,11 +150,14 @@ def test_a_disk_that_cannot_hold_it_is_refused_beforehand(tmp_path: Path) -> Non
     assert "disk full" in done.stderr and "needed" in done.stderr and "bench cache prune" in done.stderr
 
 
-@pytest.mark.parametrize("size", ["128k", "360k", "500k", "600k"])
-def test_a_disk_that_fills_up_midway(tmp_path: Path, size: str) -> None:
+@pytest.mark.parametrize(
+    ("size", "reached"), [("128k", "look for"), ("360k", "reference"), ("600k", "reference"), ("1000k", "prepare")]
+)
+def test_a_disk_that_fills_up_midway(tmp_path: Path, size: str, reached: str) -> None:
     """While the artifact, the reference or the adapter's files are written: nothing half-written stays."""
     done = on_small_disk(tmp_path, size, *TINY_SWEEP, BENCH_CACHE="disk/cache", **python_path(tmp_path, MUCH_SPACE))
     assert done.returncode == 3, done.stderr
+    assert [line for line in done.stderr.splitlines() if line.startswith(reached)], "it filled up somewhere else"
     assert "disk full" in done.stderr and "bench cache prune" in done.stderr
     assert "partial" not in done.stdout
 
