@@ -263,6 +263,8 @@ def _parse_option(where: str, option: Option, text: str) -> Any:
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         kind = {bool: "true or false", int: "a whole number", float: "a number"}.get(option.kind, "text")
         raise UsageError(f"{text!r} is not {kind}", where=where, cause=option.help)
+    if option.minimum is not None and value < option.minimum:
+        raise UsageError(f"{value} is too few", where=where, cause=option.help, remedy=f"give at least {option.minimum}")
     return value
 
 

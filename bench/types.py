@@ -197,7 +197,7 @@ class Support:
 class Option:
     """One `--set key=value` of an adapter. `prepare` is True when its value changes the prepared files.
 
-    `default` None with kind int or str means "the runtime's own choice".
+    `default` None with kind int or str means "the runtime's own choice". `minimum` is the least number that is taken.
     """
 
     kind: type[int] | type[float] | type[str] | type[bool]
@@ -205,6 +205,7 @@ class Option:
     help: str
     prepare: bool = False
     choices: tuple[str, ...] = ()
+    minimum: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

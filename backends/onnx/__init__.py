@@ -42,7 +42,9 @@ class Onnx:
     computes = True
     provider = CPU
     options: Mapping[str, Option] = {
-        "threads": Option(kind=int, default=None, help="threads of one operation; default: the physical cores allowed"),
+        "threads": Option(
+            kind=int, default=None, help="threads of one operation; default: the physical cores allowed", minimum=1
+        ),
         "allow_spinning": Option(kind=bool, default=True, help="idle threads spin instead of sleeping"),
         "graph_optimization": Option(
             kind=str, default="all", help="level of graph optimization", choices=("basic", "extended", "all")

@@ -46,6 +46,7 @@ SMOLLM2 = ("run", "--backend", "null", "--model", "smollm2-135m-int8")
             ("unknown option 'thread'", "nearest: threads", "it takes allow_spinning (", "graph_optimization ("),
         ),
         ((*TINY_SWEEP, "--set", "threads=many"), ("option threads: 'many' is not a whole number",)),
+        ((*TINY_SWEEP, "--set", "threads=0"), ("option threads: 0 is too few", "give at least 1")),
         ((*TINY_SWEEP, "--set", "graph_optimization=most"), ("'most' is no choice", "choices: ")),
         ((*SMOLLM2, "--timeout", "soon"), ("--timeout: 'soon' is no duration", "90s, 10m or 1.5h")),
         ((*SMOLLM2, "--budget", "-1"), ("--budget: '-1' is no duration",)),

@@ -56,7 +56,7 @@ class Adapter:
     provider: str | None = None
     options: dict[str, Option] = field(
         default_factory=lambda: {
-            "threads": Option(kind=int, default=None, help="threads of the runtime"),
+            "threads": Option(kind=int, default=None, help="threads of the runtime", minimum=1),
             "dialect": Option(kind=str, default="a", help="form of the graph", choices=("a", "b")),
             "fast": Option(kind=bool, default=False, help="be fast"),
             "share": Option(kind=float, default=0.5, help="share of memory"),
@@ -156,6 +156,8 @@ def test_options_are_parsed_as_the_adapter_declares_and_completed() -> None:
         ("thread", "4", r"backend fake: unknown option 'thread' \(nearest: threads\).*dialect \(form of the graph\)"),
         ("threads", "four", "'four' is not a whole number"),
         ("threads", "4.5", "not a whole number"),
+        ("threads", "0", "option threads: 0 is too few.*give at least 1"),
+        ("threads", "-3", "-3 is too few"),
         ("dialect", "c", "choices: a, b"),
         ("fast", "maybe", "not true or false"),
         ("share", "nan", "not a number"),
