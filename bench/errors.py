@@ -5,9 +5,10 @@ BenchError
 ├─ PrerequisiteError   3   runtime, driver, permission, disk or memory missing
 ├─ CaseError           4   prepare, open or a step failed; recorded, the sweep goes on
 ├─ InvalidMeasurement  5   gate, placement, throttling, gap; recorded as invalid
-└─ StoreError          6   newer schema, corrupt record
+├─ StoreError          6   newer schema, corrupt record
+└─ BusyError          75   another process is at it
 
-Anything else that escapes is a bug: a traceback and exit code 70. 75 is a busy machine, 130 an interrupt.
+Anything else that escapes is a bug: a traceback and exit code 70. 130 is an interrupt.
 """
 
 from __future__ import annotations
@@ -85,6 +86,12 @@ class StoreError(BenchError):
     """The results store cannot be read or written."""
 
     exit_code = 6
+
+
+class BusyError(BenchError):
+    """Another process is at work on the same thing; it is left alone."""
+
+    exit_code = EXIT_BUSY
 
 
 def unknown_name(

@@ -1,6 +1,6 @@
 """The journal of a sweep: what was planned and what became of it, so that `--resume` executes only what is missing.
 
-One line of JSON per event in ROOT/sweeps/SWEEP_ID.jsonl, written by one process at a time:
+One line of JSON per event in ROOT/sweeps/SWEEP_ID.jsonl, written by the one process that holds it:
 
     planned      sweep_id, case_keys, plan (the caller's own, opaque here)
     started      launch_id, case_keys
@@ -14,13 +14,16 @@ and its `committed` line loses nothing and repeats nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import fcntl
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from bench.errors import StoreError, UsageError
+from bench.errors import BusyError, StoreError, UsageError
 from bench.results.durable import append_line, make_folders, sync, whole_lines_end, write_new
 from bench.results.ids import check_uuid7, new_uuid7
 from bench.results.store import Store
@@ -87,6 +90,21 @@ class Journal:
     def finished(self) -> bool:
         return bool(self._events[-1]["event"] == "finished")
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """The right to execute this sweep, until the block or the process ends, however it dies.
+
+        What was written before is read again. BusyError where another process has it.
+        """
+        with self._store.writing():
+            file = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            self._lock(file)
+            self._events = _read(self.path)
+            yield
+        finally:
+            os.close(file)
+
     def started(self, launch_id: str, case_keys: Iterable[str]) -> None:
         """A launch is about to execute `case_keys`. Call it before the launch is committed, or it cannot be found."""
         self._append({"event": "started", "launch_id": launch_id, "case_keys": list(case_keys)})
@@ -100,7 +118,7 @@ class Journal:
         self._append({"event": "interrupted", "launch_id": launch_id})
 
     def finish(self) -> None:
-        """Nothing is left to do: `open_latest_unfinished` passes this sweep over."""
+        """Nothing is left to do: `open_latest_unfinished` passes this sweep over. Call it when nothing is missing."""
         self._append({"event": "finished"})
 
     def missing(self) -> list[str]:
@@ -108,6 +126,17 @@ class Journal:
         launch_ids = {event["launch_id"] for event in self._events if event["event"] == "started"}
         done = {record.info.case_key for launch_id in launch_ids for record in self._store.launch_records(launch_id)}
         return [key for key in self.case_keys if key not in done]
+
+    def _lock(self, file: int) -> None:
+        with self._store.writing():
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise BusyError(
+                    f"sweep {self.sweep_id} is being executed by another process",
+                    where=str(self._store.root),
+                    remedy="wait until it ends, or interrupt it first",
+                ) from None
 
     def _append(self, event: dict[str, Any]) -> None:
         with self._store.writing():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.errors import StoreError, UsageError
+from bench.errors import BusyError, StoreError, UsageError
 from bench.results.ids import new_uuid7
 from bench.results.journal import Journal
 from bench.results.schema import Info
@@ -60,6 +60,18 @@ def test_the_newest_sweep_with_something_to_do_is_resumed(store: Store) -> None:
     assert Journal.open_latest_unfinished(store) is not None
     older.finish()
     assert Journal.open_latest_unfinished(store) is None
+
+
+def test_one_process_at_a_time_holds_a_sweep(store: Store) -> None:
+    journal = Journal.create(store, {}, ["x", "y"])
+    other = Journal.open(store, journal.sweep_id)
+    with journal.held():
+        execute(store, journal, "x")
+        with pytest.raises(BusyError, match="executed by another process.*wait until it ends") as error, other.held():
+            pass
+        assert error.value.exit_code == 75
+    with other.held():
+        assert other.missing() == ["y"], "what the other did meanwhile is known"
 
 
 def test_nothing_to_resume_in_an_empty_store(store: Store) -> None:
