@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,74 +19,93 @@ SWEEPS = 4
 """Times that one pass reads the buffer: shorter passes than some 20 ms measure the scheduler."""
 LEAST_BYTES = 256 << 20
 
+Part = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ceiling:
-    """Best of the probe's passes; `spread_ratio` is (best − worst) / best over all of them."""
+    """What one probe found: the bandwidth of each of its passes, and what they read."""
 
-    read_bytes_per_s: float
-    spread_ratio: float
+    read_bytes_per_s: tuple[float, ...]
     threads: int
     buffer_bytes: int
     llc_bytes: int | None
 
 
-def llc_bytes(root: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> int | None:
-    """Size of cpu0's last-level cache (Documentation/ABI/testing/sysfs-devices-system-cpu), None where unknown."""
-    sizes = {}
-    for index in root.glob("index*"):
-        try:
-            text = (index / "size").read_text().strip()
-            level = int((index / "level").read_text())
-            sizes[level] = int(text[:-1]) * {"K": 2**10, "M": 2**20}[text[-1]]
-        except (OSError, ValueError, KeyError):
-            continue
-    return sizes[max(sizes)] if sizes else None
+def usable_cpus() -> set[int]:
+    """Logical processors that this process may use."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+
+
+def llc_bytes(cpus: Iterable[int], root: Path = Path("/sys/devices/system/cpu")) -> int | None:
+    """Size of all last-level caches of these processors together, None where unknown.
+
+    Documentation/ABI/testing/sysfs-devices-system-cpu; large processors have one such cache for every few cores.
+    """
+    levels: dict[int, dict[str, int]] = {}
+    for cpu in cpus:
+        for index in (root / f"cpu{cpu}" / "cache").glob("index*"):
+            try:
+                text = (index / "size").read_text().strip()
+                level = int((index / "level").read_text())
+                shared = (index / "shared_cpu_list").read_text().strip()
+                size = int(text[:-1]) * {"K": 2**10, "M": 2**20}[text[-1]]
+            except (OSError, ValueError, KeyError):
+                continue
+            levels.setdefault(level, {})[shared] = size
+    return sum(levels[max(levels)].values()) if levels else None
 
 
 class ReadProbe:
-    """Measures with all cores of this process; the best over all calls of one launch counts.
+    """Measures with all cores of this process.
 
-    Each thread reads its own part of a buffer of at least four times the last-level cache as the dot product of its two
-    halves: two streams, vectorized by numpy's BLAS, the interpreter lock released. Of eleven reductions tried it came
-    closest to what decoding kernels reach (docs/performance.md).
+    Each thread fills (so that the memory is near it) and reads its own part of a buffer of at least four times the
+    last-level caches as the dot product of its two halves: two streams, vectorized by numpy's BLAS, the interpreter
+    lock released. Of eleven reductions tried it came closest to what decoding kernels reach (docs/performance.md).
     """
 
     def __init__(self) -> None:
-        self.threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.llc_bytes = llc_bytes()
+        cpus = usable_cpus()
+        self.threads = len(cpus)
+        self.llc_bytes = llc_bytes(cpus)
         self.buffer_bytes = max(LEAST_BYTES, 4 * (self.llc_bytes or 0))
-        self.rates: list[float] = []
 
-    def measure(self) -> None:
+    def measure(self) -> Ceiling:
         """Five passes over a fresh buffer, which is released again."""
-        buffer = np.ones(self.buffer_bytes // 4, np.float32)
-        parts = np.array_split(buffer, self.threads)
-        for _ in range(REPETITIONS):
-            barrier = threading.Barrier(self.threads + 1)
-            workers = [threading.Thread(target=_read, args=(part, barrier)) for part in parts]
-            for worker in workers:
-                worker.start()
-            barrier.wait()
-            started = time.monotonic_ns()
-            for worker in workers:
-                worker.join()
-            self.rates.append(SWEEPS * self.buffer_bytes * 1e9 / (time.monotonic_ns() - started))
-
-    def result(self) -> Ceiling:
-        best = max(self.rates)
+        parts = np.array_split(np.empty(self.buffer_bytes // 4, np.float32), self.threads)
+        self._together(_fill, parts)
+        times_ns = [self._together(_read, parts) for _ in range(REPETITIONS)]
         return Ceiling(
-            read_bytes_per_s=best,
-            spread_ratio=(best - min(self.rates)) / best,
+            read_bytes_per_s=tuple(SWEEPS * self.buffer_bytes * 1e9 / time_ns for time_ns in times_ns),
             threads=self.threads,
             buffer_bytes=self.buffer_bytes,
             llc_bytes=self.llc_bytes,
         )
 
+    def _together(self, work: Callable[[Part], None], parts: list[Part]) -> int:
+        """Nanoseconds from the common start until the last thread has done its part."""
+        barrier = threading.Barrier(self.threads + 1)
 
-def _read(part: np.ndarray[tuple[int, ...], np.dtype[np.float32]], barrier: threading.Barrier) -> None:
+        def execute(part: Part) -> None:
+            barrier.wait()
+            work(part)
+
+        workers = [threading.Thread(target=execute, args=(part,)) for part in parts]
+        for worker in workers:
+            worker.start()
+        barrier.wait()
+        started = time.monotonic_ns()
+        for worker in workers:
+            worker.join()
+        return time.monotonic_ns() - started
+
+
+def _fill(part: Part) -> None:
+    part.fill(1.0)
+
+
+def _read(part: Part) -> None:
     half = len(part) // 2
     first, second = part[:half], part[half : 2 * half]
-    barrier.wait()
     for _ in range(SWEEPS):
         np.dot(first, second)

@@ -16,6 +16,7 @@ from typing import Any
 from bench.collector.host_memory import HostMemory, oom_kills
 from bench.errors import CaseError, PrerequisiteError
 from bench.protocol import Job, encode
+from bench.units import render_bytes
 
 TICK_S = 0.05
 GRACE_S = 5.0
@@ -83,7 +84,7 @@ class Child:
                     event = self._event(line)
                     if event["event"] == "phase":
                         self.phase = event["name"]
-                        self.memory.mark(event["name"])
+                        self.memory.mark(event["name"], event.get("case"))
                     yield event
         self._check_exit()
 
@@ -136,7 +137,7 @@ class Child:
             raise CaseError(
                 f"the worker was killed by the kernel ({name}): out of memory",
                 phase=self.phase,
-                cause=f"it had reached {self.memory.peak_text()}",
+                cause=f"it had reached {render_bytes(self.memory.last.total_bytes)}",
                 remedy="take a smaller model, batch or context, or free memory",
             )
         cause = "killed from outside" if -code in (signal.SIGKILL, signal.SIGTERM) else self._last_words()

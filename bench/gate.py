@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.api import Artifact, Progress, Session
 from bench.artifacts.stored_reference import Reference
-from bench.measure import feed, token_ids
+from bench.measure import CHECK_REPETITION, feed, token_ids
 from bench.parity import AGREE, EXACT_BOUND, NOT_FINITE, Check, judge, predicted_error, relative_error
 from bench.types import Float32, Int32, SessionFacts, Workload, precision_class
 
@@ -19,7 +19,8 @@ PATH_ROWS = 16
 """Tokens a step feeds on the reference path; no runtime changes its kernels just there."""
 DECODE_POSITIONS = 8
 """Positions at the end of the reference that are fed one by one: decode has kernels of its own."""
-ROWS_COMPARED = 4
+ROWS_COMPARED = 8
+"""Rows of a batch that are held against themselves alone; of more, as many evenly spread ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +108,7 @@ def self_consistency(
     """
     steps = min(workload.decode_steps, DECODE_POSITIONS)
     prefix = workload.depth + workload.prompt_tokens
-    ids = token_ids(workload, vocab, seed, 0)[:, : prefix + steps]
+    ids = token_ids(workload, vocab, seed, CHECK_REPETITION)[:, : prefix + steps]
     session.rewind(0)
     feed(session, ids[:, : workload.depth], workload.chunk)
     feed(session, ids[:, workload.depth : prefix], workload.chunk)

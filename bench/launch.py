@@ -20,7 +20,9 @@ class Heard:
     shapes: dict[int, dict[str, Any]] = field(default_factory=dict)
     samples: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
     uses: list[dict[str, Any]] = field(default_factory=list)
-    ceiling: dict[str, Any] | None = None
+    ceilings: list[dict[str, Any]] = field(default_factory=list)
+    probed_before: dict[int, int] = field(default_factory=dict)
+    interpreter: str | None = None
     load_s: float | None = None
     first_step_s: float | None = None
     done: set[int] = field(default_factory=set)
@@ -41,6 +43,15 @@ class Heard:
             known = known | {self.current}
         return sorted(known) or list(range(cases))
 
+    def error_of(self, case: int) -> BenchError | None:
+        """What ended this case; what ended the worker after the case was done is not its error."""
+        return self.errors.get(case) or (self.error if case not in self.done else None)
+
+    def beside(self, case: int) -> list[dict[str, Any]]:
+        """The probes right before and right after a case's samples."""
+        first = self.probed_before.get(case, 0)
+        return self.ceilings[max(0, first) : first + 2]
+
     def hear(self, event: dict[str, Any]) -> None:
         """Take in one event; kinds that no record needs are ignored."""
         match event["event"]:
@@ -55,11 +66,14 @@ class Heard:
             case "shape":
                 self.shapes[event["case"]] = event["check"]
             case "sample":
+                self.probed_before.setdefault(event["case"], len(self.ceilings) - 1)
                 self.samples.setdefault(event["case"], []).append(event["sample"])
             case "memory":
                 self.uses = event["uses"]
             case "ceiling":
-                self.ceiling = event["ceiling"]
+                self.ceilings.append(event["ceiling"])
+            case "interpreter":
+                self.interpreter = event["version"]
             case "opened":
                 self.load_s = event["seconds"]
             case "first-step":

@@ -8,8 +8,9 @@ end-of-sequence is ignored.
 from __future__ import annotations
 
 import gc
+import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -22,7 +23,8 @@ Clock = Callable[[], int]
 """Monotonic nanoseconds."""
 
 WARMUP_STEPS = 3
-WARMUP_REPETITION = 2**31
+WARMUP_REPETITION, CHECK_REPETITION = 2**31, 2**31 + 1
+"""Ids of what is not counted: never those of a sample."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,13 +45,14 @@ class Sample:
 
 
 def token_ids(workload: Workload, vocab: int, seed: int, repetition: int) -> Int32:
-    """Seeded ids [batch, positions]: another prompt for every row and repetition, so that no prefix cache can hit.
+    """Seeded ids [batch, positions]: other ones for every workload, row and repetition, so that no prefix cache hits.
 
-    Only the untimed depth is the same in every repetition, so that it need not be fed again.
+    Only the untimed depth is the same in every repetition of a workload, so that it need not be fed again.
     """
+    name = int.from_bytes(hashlib.sha256(workload.name.encode()).digest()[:8], "big")
 
     def draw(count: int, *key: int) -> Int32:
-        generator = np.random.Generator(np.random.PCG64([seed, *key]))
+        generator = np.random.Generator(np.random.PCG64([seed, name, *key]))
         return generator.integers(0, vocab, size=(workload.batch, count), dtype=np.int32)
 
     timed = workload.positions - workload.depth
@@ -96,14 +99,7 @@ def warm_up(session: Session, workload: Workload, vocab: int, seed: int, clock: 
     Raises CaseError where the adapter breaks its contract (ids missing, out of range).
     """
     steps = min(workload.decode_steps, WARMUP_STEPS)
-    short = Workload(
-        name="warm-up",
-        prompt_tokens=workload.prompt_tokens,
-        new_tokens=steps,
-        depth=workload.depth,
-        batch=workload.batch,
-        chunk=workload.chunk,
-    )
+    short = replace(workload, new_tokens=steps, first_id_from_prompt=False)
     ids = token_ids(short, vocab, seed, repetition=WARMUP_REPETITION)
     sample = repetition(session, short, ids, clock, at_depth=False)
     returned = session.step(ids[:, -1:]) if short.positions < workload.positions else None

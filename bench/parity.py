@@ -22,6 +22,10 @@ AGREE = 2**0.5 * HIGH
 """Two honest paths differ by two independent errors of one class."""
 ALIGNMENT_MARGIN = 0.1
 """Chance leaves a cosine of 0.02 at most over the sampled errors; honest classes showed 0.28 and more."""
+ALIGNMENT_FLOOR = 0.05
+"""Least alignment with a declared int8 class: three times what chance leaves over eight positions."""
+WORST_FACTOR = 2.0
+"""Allowed worst position / worst predicted position: errors of honest rounding spread over all positions."""
 NOT_FINITE = "logits are not finite"
 
 
@@ -73,8 +77,12 @@ def judge(what: str, name: str, logits: Float32, reference: Reference, positions
     reason = _doubt(error, name, predicted)
     if reason:
         reason = f"{reason}{_fitting(error, name, reference, positions)}"
-    elif error is not None and predicted is not None:
-        reason = _other_class(error, name, aligned, reference, positions)
+    elif error is not None and worst is not None and predicted is not None:
+        reason = (
+            _other_class(error, name, aligned, reference, positions)
+            or _unaligned(name, aligned)
+            or _one_position(worst, name, reference, positions)
+        )
     return Check(
         what=what,
         precision_class=name,
@@ -116,6 +124,24 @@ def _other_class(
                 f"(cosine {aligned[name]:.2f} against {aligned.get(declared, 0.0):.2f})"
             )
     return None
+
+
+def _unaligned(declared: str, aligned: Mapping[str, float]) -> str | None:
+    """Rounding to int8 leaves a trace of its direction; wrong weights of the same size do not.
+
+    For the other classes nothing is known yet of how much is left, and where nothing is sampled nothing is said.
+    """
+    if declared not in aligned or not declared.startswith("a8-") or aligned[declared] >= ALIGNMENT_FLOOR:
+        return None
+    return f"the errors are as large as {declared} makes them but unrelated to its own (cosine {aligned[declared]:.3f})"
+
+
+def _one_position(worst: float, declared: str, reference: Reference, positions: slice) -> str | None:
+    """A position that is far worse than all others is no rounding."""
+    predicted = float(np.sqrt((reference.delta2[declared][positions] / reference.centred2[positions]).max()))
+    if worst <= WORST_FACTOR * predicted:
+        return None
+    return f"one position errs by {worst:.2g}, where {declared} predicts {predicted:.2g} for the worst"
 
 
 def _doubt(error: float | None, name: str, predicted: float | None) -> str | None:

@@ -19,12 +19,16 @@ from bench.api import Backend, Progress
 from bench.artifacts import cache
 from bench.artifacts.reader import open_artifact
 from bench.artifacts.reference import ensure_reference
+from bench.artifacts.stored_reference import REFERENCE_VERSION
 from bench.child import Child
+from bench.collector import host
 from bench.errors import CaseError, PrerequisiteError
 from bench.protocol import Job
 from bench.spec import parameters
 from bench.types import Availability, Case, LoadGroup, Prepared
 
+CERTIFICATE_VERSION = 1
+"""Raised when certifying changes its meaning: older certificates are made again."""
 CUT_LAYERS = 2
 CUT_FROM_PARAMETERS = 3e9
 """Exact paths are slow, so larger models are certified on their first two layers."""
@@ -251,7 +255,8 @@ def _kept_certificate(path: Path) -> dict[str, Any] | None:
         kept = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return None
-    return kept if isinstance(kept, dict) and "error" in kept else None
+    whole = isinstance(kept, dict) and kept.keys() >= {"error", "worst", "layers", "reason"} and not kept["reason"]
+    return kept if whole else None
 
 
 def _exact(case: Case) -> Case:
@@ -265,9 +270,11 @@ def _key(digest: str, backend: Backend, case: Case, versions: Mapping[str, str])
 
 
 def _certificate_key(case: Case, prepared: Prepared, versions: Mapping[str, str]) -> str:
-    """A certificate holds for these files, this runtime, this device and these options."""
+    """A certificate holds for these files, this runtime, device, processor and options, and this way to certify."""
     seal = cache.seal_digest(Path(prepared.path))
-    return _digest([seal, dict(versions), case.provider, case.device, case.options, asdict(case.arch)])
+    method = [CERTIFICATE_VERSION, REFERENCE_VERSION]
+    device = [case.provider, case.device, host.processor()]
+    return _digest([method, seal, dict(versions), device, case.options, asdict(case.arch)])
 
 
 def _digest(value: Any) -> str:

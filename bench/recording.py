@@ -21,6 +21,8 @@ from bench.types import Case, SessionFacts, Support
 METHOD = 1
 """Version of how things are measured: part of the identity, so that a change starts new series."""
 
+NOISY_SPREAD = 0.25
+
 _BITS = {"int8": 8.0, "int4": 4.0, "fp16": 16.0, "bf16": 16.0}
 _TABLE_BITS = {"int4": 8.0}
 """Embedding and lm_head of int4 models are int8."""
@@ -38,9 +40,12 @@ class Situation:
     dirty: bool | None
     command: str
     sweep_id: str | None = None
+    seed: int | None = None
+    repetitions: int | None = None
+    budget_s: float | None = None
 
 
-def situation(command: str, sweep_id: str | None) -> Situation:
+def situation(command: str, sweep_id: str | None, seed: int, repetitions: int, budget_s: float | None) -> Situation:
     """What holds now, on this machine, for this checkout."""
     commit, dirty = host.code_version()
     return Situation(
@@ -52,6 +57,9 @@ def situation(command: str, sweep_id: str | None) -> Situation:
         dirty=dirty,
         command=command,
         sweep_id=sweep_id,
+        seed=seed,
+        repetitions=repetitions,
+        budget_s=budget_s,
     )
 
 
@@ -72,7 +80,7 @@ def case_record(case: Case, index: int, case_key: str, launch: Launch, situation
         info=_info(case_key, launch, situation),
         facts=_facts(case, heard.facts),
         gate=_gate(index, launch),
-        ceiling=_ceiling(heard),
+        ceiling=_ceiling(index, heard),
         load=schema.Load(
             prepare_s=launch.prepare_s,
             load_s=heard.load_s,
@@ -80,9 +88,9 @@ def case_record(case: Case, index: int, case_key: str, launch: Launch, situation
             first_step_s=heard.first_step_s,
         ),
         samples=[schema.Sample(**sample) for sample in heard.samples.get(index, [])],
-        memory=_memory(launch),
-        energy=schema.Energy(reason="no-sensor"),
-        warnings=_warnings(launch),
+        memory=_memory(index, launch),
+        energy=schema.Energy(reason="not measured: this version has no meters"),
+        warnings=_warnings(index, launch),
     )
 
 
@@ -111,7 +119,7 @@ def canonical_weight_bytes(case: Case) -> int:
 
 def _status(case: Case, index: int, launch: Launch) -> tuple[schema.Status, schema.Reason | None]:
     heard = launch.heard
-    error = heard.errors.get(index) or (heard.error if index not in heard.done else None)
+    error = heard.error_of(index)
     if error is None and index not in heard.done:
         error = CaseError("the worker ended before this case", phase="measure", remedy="see the launch's log")
     if isinstance(error, InvalidMeasurement):
@@ -143,7 +151,7 @@ def _impossible(case: Case, index: int, heard: Heard) -> str | None:
     """Decode faster than the memory could deliver the weights."""
     steps = [s for sample in heard.samples.get(index, []) for s in sample["step_s"]]
     traffic = attest.decode_traffic(heard.facts) if heard.facts else None
-    ceiling = _ceiling(heard)
+    ceiling = _ceiling(index, heard)
     if not steps or traffic is None or ceiling is None or ceiling.read_bytes_per_s is None:
         return None
     mean_s = sum(steps) / len(steps)
@@ -191,11 +199,14 @@ def _covariates(launch: Launch, situation: Situation) -> schema.Covariates:
 def _info(case_key: str, launch: Launch, situation: Situation) -> schema.Info:
     return schema.Info(
         started_at_utc=launch.started_at_utc,
-        host=situation.host,
+        host={**situation.host, "worker_python": launch.heard.interpreter},
         command=situation.command,
         launch_index=launch.index,
         sweep_id=situation.sweep_id,
         case_key=case_key,
+        seed=situation.seed,
+        repetitions=situation.repetitions,
+        budget_s=situation.budget_s,
     )
 
 
@@ -210,14 +221,15 @@ def _facts(case: Case, facts: SessionFacts | None) -> schema.Facts | None:
 def _gate(index: int, launch: Launch) -> schema.Gate | None:
     """The prefill's check as the headline, the decode's and the timed shape's in `shapes`."""
     heard = launch.heard
+    refused = isinstance(
+        heard.errors.get(index) or (heard.error if index not in heard.done else None), InvalidMeasurement
+    )
     if not heard.checks:
-        refused = isinstance(heard.error, InvalidMeasurement)
         return schema.Gate(verdict="failed", certificate=launch.certificate) if refused else None
     first, *others = heard.checks
     shapes = [*others, *([heard.shapes[index]] if index in heard.shapes else [])]
-    failed = [c for c in [first, *shapes] if c["reason"]]
     return schema.Gate(
-        verdict="failed" if failed else "passed",
+        verdict="failed" if refused else "passed",
         class_=first["precision_class"],
         error=first["error"],
         predicted=first["predicted"],
@@ -230,26 +242,31 @@ def _gate(index: int, launch: Launch) -> schema.Gate | None:
     )
 
 
-def _ceiling(heard: Heard) -> schema.Ceiling | None:
-    """The host's read bandwidth is a ceiling only for what computes on host memory."""
-    facts = heard.facts
-    if heard.ceiling is None or facts is None or not facts.devices or any(d.kind != "cpu" for d in facts.devices):
+def _ceiling(index: int, heard: Heard) -> schema.Ceiling | None:
+    """Best of the passes beside the case; the host's memory is a ceiling only for what computes on it."""
+    facts, probes = heard.facts, heard.beside(index)
+    if not probes or facts is None or not facts.devices or any(d.kind != "cpu" for d in facts.devices):
         return None
+    rates = [rate for probe in probes for rate in probe["read_bytes_per_s"]]
     return schema.Ceiling(
-        read_bytes_per_s=heard.ceiling["read_bytes_per_s"],
-        spread=heard.ceiling["spread_ratio"],
-        llc_bytes=heard.ceiling["llc_bytes"],
+        read_bytes_per_s=max(rates), spread=1 - min(rates) / max(rates), llc_bytes=probes[0]["llc_bytes"]
     )
 
 
-def _memory(launch: Launch) -> list[schema.Memory]:
-    peak = launch.memory.peak
+def _memory(index: int, launch: Launch) -> list[schema.Memory]:
+    peak = launch.memory.peak_of(index)
     host = schema.Memory(device="host", anon_peak_bytes=peak.anon_bytes, file_peak_bytes=peak.file_bytes)
     return [host, *(schema.Memory(**use) for use in launch.heard.uses)]
 
 
-def _warnings(launch: Launch) -> list[str]:
-    ceiling = launch.heard.ceiling
-    if ceiling and ceiling["spread_ratio"] > 0.25:
-        return [f"the read-bandwidth probe varied by {ceiling['spread_ratio']:.0%}: the machine is not quiet"]
-    return []
+def _warnings(index: int, launch: Launch) -> list[str]:
+    heard, said = launch.heard, []
+    ceiling = _ceiling(index, heard)
+    if ceiling and ceiling.spread is not None and ceiling.spread > NOISY_SPREAD:
+        said.append(f"the read bandwidth varied by {ceiling.spread:.0%} beside this case: the machine is not quiet")
+    fed = (launch.certificate or {}).get("fed") or {}
+    if fed.get("unread"):
+        said.append(f"{fed['unread']} tensors could not be read back from the runtime")
+    if index in heard.done and heard.error is not None:
+        said.append(f"after this case the worker failed: {heard.error}")
+    return said

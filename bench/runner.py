@@ -67,7 +67,9 @@ class Sweep:
 
     def execute(self) -> None:
         """Execute what the journal misses, then mark the sweep finished."""
-        self._situation = recording.situation(self.command, self.journal.sweep_id)
+        self._situation = recording.situation(
+            self.command, self.journal.sweep_id, self.settings.seed, self.settings.repetitions, self.settings.budget_s
+        )
         missing = set(self.journal.missing())
         refused = [(case, support) for case, support in self.plan.refused if launch_key(case, 0) in missing]
         if refused:
@@ -127,6 +129,17 @@ class Sweep:
             budget_s=self.settings.budget_s,
             seed=self.settings.seed,
         )
+        try:
+            self._listen(job, launch, ready, draft)
+        finally:  # what was read back stays known, however the worker ends
+            if launch.heard.fed is not None and ready.certificate is not None and ready.certified is not None:
+                launch.certificate = {**ready.certificate, "fed": launch.heard.fed}
+                if not launch.heard.fed["differing"]:
+                    keep_certificate(ready.certified, launch.certificate)
+        if launch.heard.error is not None:
+            raise launch.heard.error
+
+    def _listen(self, job: Job, launch: Launch, ready: Ready, draft: Draft) -> None:
         command, limit_s = worker_command(self.settings), self.settings.timeout_s
         with (
             (draft.path / "events.jsonl").open("ab", buffering=0) as events,
@@ -145,12 +158,6 @@ class Sweep:
                 launch.heard.hear(event)
                 if event["event"] == "phase":
                     self.watcher.phase(event["name"], event.get("label", ""))
-        if launch.heard.fed is not None and ready.certificate is not None and ready.certified is not None:
-            launch.certificate = {**ready.certificate, "fed": launch.heard.fed}
-            if not launch.heard.fed["differing"]:
-                keep_certificate(ready.certified, launch.certificate)
-        if launch.heard.error is not None:
-            raise launch.heard.error
 
     def _tick(self, child: Child, ready: Ready) -> None:
         """While a runtime loads, its resident memory is the only sign of how far it is."""

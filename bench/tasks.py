@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,11 +44,13 @@ def measure(backend: Backend, job: Job, events: Events) -> None:
     On shared machines the memory's limit moves within minutes: a probe must lie beside what it is held against.
     """
     assert job.group
+    events("interpreter", version=platform.python_version())
     probe = ReadProbe()
     _probe(probe, events)
     with _opened(backend, job, events) as session:
         _first_step(session, job.group, events)
         facts, reference = _proven(backend, session, job, events)
+        _probe(probe, events)
         for index, case in enumerate(job.group.cases):
             try:
                 _case(session, index, job, facts, reference, events)
@@ -62,10 +65,8 @@ def measure(backend: Backend, job: Job, events: Events) -> None:
 
 
 def _probe(probe: ReadProbe, events: Events) -> None:
-    """The best of all probes so far is the launch's ceiling."""
     with _phase("ceiling", events):
-        probe.measure()
-    events("ceiling", ceiling=probe.result())
+        events("ceiling", ceiling=probe.measure())
 
 
 def _proven(backend: Backend, session: Session, job: Job, events: Events) -> tuple[SessionFacts, Reference | None]:
@@ -109,9 +110,11 @@ def _case(
         taken = timed.samples(
             session, workload, vocab, repetitions=job.repetitions, budget_s=job.budget_s, seed=job.seed, clock=clock
         )
+        started = time.monotonic()
         for count, sample in enumerate(taken, 1):
             events("sample", case=index, sample=sample)
-            events.progress(count, max(count, job.repetitions))
+            share = min(count / job.repetitions, (time.monotonic() - started) / (job.budget_s or 1e-9))
+            events.progress(round(1000 * min(share, 1.0)), 1000)
         timed.check_last_logits(session)
     events("memory", at="case", case=index, uses=session.memory())
     events("case-done", case=index)

@@ -1,6 +1,6 @@
 """A backend that does as it is told: for tests of the harness. Register it as `tests.scripted:Scripted`.
 
-The option `script` is a list of `when:what` joined by `+`. `when` is a call (open, step, logits, facts, rewind) with an
+The option `script` is a list of `when:what` joined by `+`. `when` is a call (open, step, logits, rewind, close) with an
 optional count (step@3 = the third call). `what` is one of: raise (a CaseError), invalid, bug (ValueError), oom
 (MemoryError), kill (SIGKILL to itself), segv, exit, hang, nan (logits), eat (memory until the kernel minds), print (to
 standard output).
@@ -84,6 +84,9 @@ class ScriptedSession(NullSession):
     def rewind(self, length: int) -> bool:
         self._act("rewind")
         return super().rewind(length)
+
+    def close(self) -> None:
+        self._act("close")
 
     def _act(self, call: str) -> None:
         count = self._calls[call] = self._calls.get(call, 0) + 1

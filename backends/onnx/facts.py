@@ -112,7 +112,7 @@ def _resident_bytes(name: str, entry: Stored, packed: bool) -> int:
 def _evidence(path: Path, levels: set[int], kv_device: str, options: Any, packed: bool) -> tuple[Evidence, ...]:
     weights = "weights as its initializers declare them"
     if packed:
-        weights += ", packed at load into anonymous memory with a float32 sum for each block of 32"
+        weights += ", packed at load with a float32 sum for each block of 32 (assumed of the x86 kernels, not read)"
     told = [
         ("InferenceSession.get_provider_graph_assignment_info", "placement, node by node"),
         ("InferenceSession.get_session_options", f"{options.intra_op_num_threads} threads within an operation"),

@@ -23,6 +23,8 @@ def host_id(machine_id: Path = MACHINE_ID) -> str:
     try:
         secret = machine_id.read_text().strip()
     except OSError:
+        secret = ""
+    if secret in ("", "uninitialized"):  # containers and images: the same on every machine
         secret = f"{platform.node()} {cpu_name()}"
     return hashlib.sha256(f"evenbench {secret}".encode()).hexdigest()[:16]
 
@@ -36,6 +38,19 @@ def cpu_name(root: Path = Path("/proc")) -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def processor(root: Path = Path("/proc")) -> dict[str, str | None]:
+    """What decides which kernels a runtime chooses: the processor's name and its instruction sets."""
+    flags = None
+    try:
+        for line in (root / "cpuinfo").read_text().splitlines():
+            if line.startswith(("flags", "Features")):
+                flags = line.partition(":")[2].strip()
+                break
+    except OSError:
+        pass
+    return {"machine": platform.machine(), "name": cpu_name(root), "flags": flags}
 
 
 def cores_usable() -> int:
@@ -116,5 +131,5 @@ def code_version(root: Path = Path(__file__).parents[2]) -> tuple[str | None, bo
 
     if not (root / ".git").exists():
         return None, None
-    status = git("status", "--porcelain", "--untracked-files=no")
+    status = git("status", "--porcelain", "--", "bench", "backends", "models.toml", "scripts")
     return git("rev-parse", "HEAD"), None if status is None else bool(status)

@@ -10,11 +10,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.units import render_bytes
-
 PERIOD_S = 0.05
-NOT_COUNTED = ("start", "ceiling")
-"""Phases that hold buffers of the harness's own, which are no memory of the model."""
+COUNTED = ("open", "first-step", "warm-up", "measure")
+"""Phases in which the process holds the model and what a workload needs, and no buffers of gate or probe."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,17 +29,15 @@ class Resident:
 
 
 class HostMemory:
-    """Peaks over the watched process's phases but `NOT_COUNTED`, and the values when each phase began."""
+    """Peaks over the watched process's `COUNTED` phases, those of each case apart."""
 
     def __init__(self, root: Path = Path("/proc")):
         self._root = root
         self._status: Path | None = None
         self._next_s = 0.0
-        self._phase = "start"
-        self._anon_peak: int | None = None
-        self._file_peak: int | None = None
+        self._phase, self._case = "start", -1
+        self._peaks: dict[int, Resident] = {}
         self.last = Resident(anon_bytes=None, file_bytes=None)
-        self.marks: dict[str, Resident] = {}
 
     def watch(self, pid: int) -> None:
         self._status = self._root / str(pid) / "status"
@@ -54,19 +50,14 @@ class HostMemory:
         self._next_s = now + PERIOD_S
         self._read()
 
-    def mark(self, phase: str) -> None:
-        """A phase begins: keep what is resident now under its name; the first of a name stays."""
+    def mark(self, phase: str, case: int | None = None) -> None:
+        """A phase begins, of one case where it is given."""
         self._read()
-        self._phase = phase
-        self.marks.setdefault(phase, self.last)
+        self._phase, self._case = phase, -1 if case is None else case
 
-    @property
-    def peak(self) -> Resident:
-        return Resident(anon_bytes=self._anon_peak, file_bytes=self._file_peak)
-
-    def peak_text(self) -> str:
-        """For messages: `9.70 GB of its own and 0.96 GB of mapped files`."""
-        return f"{render_bytes(self._anon_peak)} of its own and {render_bytes(self._file_peak)} of mapped files"
+    def peak_of(self, case: int) -> Resident:
+        """The highest of loading and of this case."""
+        return _higher(self._peaks.get(-1), self._peaks.get(case))
 
     def _read(self) -> None:
         found: dict[str, int] = {}
@@ -81,9 +72,16 @@ class HostMemory:
                     found[key] = int(value) * 1024
         if found:
             self.last = Resident(anon_bytes=found.get("RssAnon:"), file_bytes=found.get("RssFile:"))
-        if found and self._phase not in NOT_COUNTED:
-            self._anon_peak = max(self._anon_peak or 0, found.get("RssAnon:", 0))
-            self._file_peak = max(self._file_peak or 0, found.get("RssFile:", 0))
+            if self._phase in COUNTED:
+                self._peaks[self._case] = _higher(self._peaks.get(self._case), self.last)
+
+
+def _higher(one: Resident | None, other: Resident | None) -> Resident:
+    """Peaks of both, kind by kind."""
+    known = [each for each in (one, other) if each is not None]
+    anon = [each.anon_bytes for each in known if each.anon_bytes is not None]
+    file = [each.file_bytes for each in known if each.file_bytes is not None]
+    return Resident(anon_bytes=max(anon, default=None), file_bytes=max(file, default=None))
 
 
 def oom_kills(root: Path = Path("/proc")) -> int:

@@ -109,6 +109,9 @@ class Info(Struct, frozen=True, kw_only=True):
     host: dict[str, Any] = {}
     command: str | None = None
     launch_index: int | None = None
+    seed: int | None = None
+    repetitions: int | None = None
+    budget_s: float | None = None
     sweep_id: str | None = None
     case_key: str | None = None
     redacted: bool = False

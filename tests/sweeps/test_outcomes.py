@@ -68,6 +68,14 @@ def test_a_case_that_kills_its_worker_takes_no_other_with_it(bench: Bench) -> No
     assert sorted(ended.statuses.values()) == ["failed", "unproven", "unproven"]
 
 
+def test_a_worker_that_dies_while_closing_leaves_its_samples_and_a_warning(bench: Bench) -> None:
+    ended = bench(*scripted("close:segv"))
+    assert sorted(ended.statuses.values()) == ["unproven", "unproven"]
+    for record in ended.records:
+        assert len(record.samples) == 5
+        assert any("SIGSEGV" in said for said in record.warnings)
+
+
 def test_a_worker_that_says_nothing_is_ended(bench: Bench) -> None:
     ended = bench(*scripted("step@3:hang", "--timeout", "3s", workload="pp32"))
     assert ended.code == 4

@@ -201,8 +201,9 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: py
 
 
 def test_too_little_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "MEMORY_BYTES", 1 << 60)
-    with pytest.raises(PrerequisiteError, match="memory"):
+    """Also where only a control group has too little."""
+    monkeypatch.setattr(cache, "memory_available_bytes", lambda: 10**6)
+    with pytest.raises(PrerequisiteError, match=r"1\.00 MB of memory available"):
         ensure()
 
 
@@ -218,7 +219,7 @@ def test_seal_catches_alteration(full: bool) -> None:
         file.seek(offset)
         file.write(bytes([byte[0] ^ 1]))
     age(folder / "model.gguf")
-    with pytest.raises(PrerequisiteError, match=r"model.gguf: is not what was sealed .*bench prepare"):
+    with pytest.raises(PrerequisiteError, match=r"model.gguf: is not what was sealed .*bench cache prune tiny-int8-"):
         cache.check_seal(folder, full=full)
     with pytest.raises(PrerequisiteError, match=r"model.gguf"):
         ensure()
@@ -264,7 +265,7 @@ def test_seal_names_what_is_broken(damage: str, tmp_path: Path) -> None:
             (tmp_path / "seal.json").write_text(text[:-9])
         case "escape":
             (tmp_path / "seal.json").write_text(text.replace("sub/file", "../file"))
-    with pytest.raises(PrerequisiteError, match="bench prepare") as caught:
+    with pytest.raises(PrerequisiteError, match=f"`bench cache prune {tmp_path.name}` removes it") as caught:
         cache.check_seal(tmp_path)
     assert str(tmp_path) in str(caught.value)
 
@@ -348,6 +349,39 @@ def test_prune_goes_by_the_last_use_and_spares_what_is_being_built(two_entries: 
     assert cache.entries() == []
 
 
+def test_prune_by_name(two_entries: tuple[Path, Path]) -> None:
+    artifact, prepared = two_entries
+    other = cache.prepared_folder("onnx", "tiny-int8", "other")
+    with cache.build_folder(other) as building:
+        cache.seal(building, [])
+    for names, says in ((["x"], "unknown entry"), (["onnx-tiny"], "2 entries of the cache begin with onnx-tiny: "),
+                        ([""], "unknown entry"), ([prepared.name, "x"], "unknown entry")):  # fmt: skip
+        with pytest.raises(UsageError, match=says):
+            cache.prune(names=names)
+    assert len(cache.entries()) == 3
+    assert [entry.path for entry in cache.prune(names=[prepared.name, "tiny-"])] == [prepared, artifact]
+    assert [entry.path for entry in cache.entries()] == [other]
+
+
+def test_certificates_are_listed_verified_and_removed(two_entries: tuple[Path, Path], cache_root: Path) -> None:
+    artifact, prepared = two_entries
+    place = cache_root / "certificates"
+    place.mkdir()
+    good, bad, half = place / "aaaa.json", place / "bbbb.json", place / "bbbb.1.partial"
+    good.write_text('{"error": 1e-6}')
+    bad.write_text('{"error": 1e-')
+    half.write_text("{")
+    assert {(entry.name, entry.bytes) for entry in cache.entries() if entry.kind == "certificate"} == {
+        ("aaaa.json", 15), ("bbbb.json", 13),
+    }  # fmt: skip
+    (problem,) = cache.verify()
+    assert problem.where == str(bad) and "`bench cache prune bbbb.json` removes it" in str(problem)
+    cache.prune(names=["bbbb"])
+    assert cache.verify() == [] and good.exists() and prepared.exists()
+    cache.prune()
+    assert list(place.iterdir()) == [] and not artifact.exists()
+
+
 def test_verify_reads_references_too(two_entries: tuple[Path, Path]) -> None:
     artifact, prepared = two_entries
     place = reference.ensure_reference(artifact)
@@ -356,7 +390,13 @@ def test_verify_reads_references_too(two_entries: tuple[Path, Path]) -> None:
     assert steps[-1] == (3, 3)
     (place / "ids.npy").write_bytes(bytes(256))
     (prepared / "seal.json").unlink()
-    assert {problem.where for problem in cache.verify()} == {str(place / "ids.npy"), str(prepared / "seal.json")}
+    problems = {problem.where: problem.remedy for problem in cache.verify()}
+    assert problems == {
+        str(place / "ids.npy"): "it is made again when it is needed",
+        str(
+            prepared / "seal.json"
+        ): f"`bench cache prune {prepared.name}` removes it; it is made again when it is needed",
+    }
 
 
 def test_scratch_is_removed_after_use_and_after_a_kill(cache_root: Path) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from bench.ceiling import llc_bytes
 from bench.collector import host
-from bench.collector.host_memory import HostMemory, oom_kills
+from bench.collector.host_memory import HostMemory, Resident, oom_kills
 from bench.collector.page_cache import cached_share
 
 GIB = 2**30
@@ -65,27 +66,27 @@ def test_without_control_groups_the_machine_decides(tmp_path: Path) -> None:
     assert host.memory_available_bytes(tmp_path) == 2**50
 
 
-def test_resident_memory_is_kept_apart_by_kind_and_without_the_probes_own_buffer(tmp_path: Path) -> None:
-    status = tmp_path / "7" / "status"
-    tree(tmp_path, {"7/status": "Name:\tx\nRssAnon:\t 100 kB\nRssFile:\t 20 kB\n"})
+def test_resident_memory_is_kept_apart_by_kind_and_case_and_without_the_harness_own(tmp_path: Path) -> None:
+    def now(anon_kb: int, file_kb: int) -> None:
+        tree(tmp_path, {"7/status": f"Name:\tx\nRssAnon:\t {anon_kb} kB\nRssFile:\t {file_kb} kB\n"})
+
     memory = HostMemory(tmp_path)
     memory.watch(7)
-    memory.mark("open")
-    status.write_text("RssAnon:\t 300 kB\nRssFile:\t 20 kB\n")
-    memory.mark("measure")
-    status.write_text("RssAnon:\t 200 kB\nRssFile:\t 5 kB\n")
-    memory.mark("ceiling")
-    status.write_text("RssAnon:\t 999 kB\nRssFile:\t 999 kB\n")
-    memory.mark("close")
-    assert (memory.peak.anon_bytes, memory.peak.file_bytes) == (300 * 1024, 20 * 1024)
-    assert memory.marks["open"].anon_bytes == 100 * 1024
+    seen = [("start", None, 900, 9), ("open", None, 100, 20), ("gate", None, 800, 8), ("measure", 0, 300, 5)]
+    for phase, case, anon_kb, file_kb in [*seen, ("ceiling", None, 999, 99), ("measure", 1, 200, 30)]:
+        memory.mark(phase, case)
+        now(anon_kb, file_kb)
+        memory._read()
+    assert memory.peak_of(0) == Resident(anon_bytes=300 * 1024, file_bytes=20 * 1024)
+    assert memory.peak_of(1) == Resident(anon_bytes=200 * 1024, file_bytes=30 * 1024)
+    assert memory.peak_of(2) == Resident(anon_bytes=100 * 1024, file_bytes=20 * 1024)
 
 
 def test_what_proc_does_not_tell_is_not_zero(tmp_path: Path) -> None:
     memory = HostMemory(tmp_path)
     memory.watch(7)
     memory.sample()
-    assert (memory.peak.anon_bytes, memory.peak.file_bytes) == (None, None)
+    assert memory.peak_of(0) == Resident(anon_bytes=None, file_bytes=None)
 
 
 def test_kills_for_memory_are_counted_by_the_kernel(tmp_path: Path) -> None:
@@ -98,6 +99,25 @@ def test_the_host_id_hides_the_machine_id(tmp_path: Path) -> None:
     machine_id.write_text("0123456789abcdef\n")
     assert host.host_id(machine_id) == host.host_id(machine_id)
     assert "0123456789abcdef" not in host.host_id(machine_id)
+
+
+@pytest.mark.parametrize("text", ["", "uninitialized\n"])
+def test_a_machine_id_that_all_images_share_is_none(tmp_path: Path, text: str) -> None:
+    machine_id = tmp_path / "machine-id"
+    machine_id.write_text(text)
+    assert host.host_id(machine_id) == host.host_id(tmp_path / "nowhere")
+
+
+def test_all_last_level_caches_of_the_processors_count(tmp_path: Path) -> None:
+    """Two chiplets of two cores, 32 MiB each, as large EPYC processors have many of."""
+    for cpu in range(4):
+        first = cpu // 2 * 2
+        for index, (level, size, shared) in enumerate([(1, "48K", str(cpu)), (3, "32768K", f"{first}-{first + 1}")]):
+            folder = f"cpu{cpu}/cache/index{index}"
+            tree(tmp_path, {f"{folder}/level": str(level), f"{folder}/size": size, f"{folder}/shared_cpu_list": shared})
+    assert llc_bytes({0, 1, 2, 3}, tmp_path) == 64 << 20
+    assert llc_bytes({2, 3}, tmp_path) == 32 << 20
+    assert llc_bytes({9}, tmp_path) is None
 
 
 def test_a_file_just_written_is_in_the_page_cache(tmp_path: Path) -> None:

@@ -116,9 +116,25 @@ def test_errors_of_the_right_size_in_the_wrong_direction_name_their_class(direct
     assert all("point where those of a8-g32 do" in (check.reason or "") for check in lying)
 
 
-def test_errors_in_no_known_direction_refute_nothing(directed: Reference) -> None:
-    _, checks = gate.native(session(directed, 0.025), directed, quiet)
-    assert [check.reason for check in checks] == [None, None]
+def test_errors_of_the_right_size_but_unrelated_to_rounding_are_refuted_where_int8_is_declared(
+    directed: Reference,
+) -> None:
+    """Wrong weights can err as much as rounding does, but not as rounding does."""
+    fake = session(directed, 0.022)
+    _, checks = gate.native(fake, directed, quiet)
+    assert all("unrelated to its own" in (check.reason or "") for check in checks)
+    fake.declared = PhaseFacts(activations="bf16", compute="bf16")
+    _, checks = gate.native(fake, directed, quiet)
+    assert [check.reason for check in checks] == [None, None], "how much bf16 leaves of its direction is not known"
+
+
+def test_one_position_that_is_far_worse_than_predicted_is_refuted(reference: Reference) -> None:
+    fake = session(reference, 0.022)
+    fake.table = fake.table.copy()
+    fake.table[reference.ids[3]] *= 1.09
+    _, (prefill, decode) = gate.native(fake, reference, quiet)
+    assert "one position errs" in (prefill.reason or "")
+    assert decode.reason is None
 
 
 def agreement(reference: Reference, fake: Noisy, text: str) -> parity.Check:

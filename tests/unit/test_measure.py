@@ -75,6 +75,15 @@ def test_no_prompt_is_ever_repeated_but_the_depth_is() -> None:
     assert first.max() < VOCAB
 
 
+def test_no_workload_begins_as_another_does() -> None:
+    """A prefix cache would otherwise answer pp512 from what chat left, or samples from the check before them."""
+    ids = [measure.token_ids(parse_workload(text), VOCAB, 0, 0)[0, :64] for text in ("pp512", "pp64", "chat", "tg64")]
+    ids.append(measure.token_ids(parse_workload("pp64"), VOCAB, 0, measure.CHECK_REPETITION)[0])
+    ids.append(measure.token_ids(parse_workload("pp64"), VOCAB, 0, measure.WARMUP_REPETITION)[0])
+    for i, one in enumerate(ids):
+        assert all((one == other).mean() < 0.1 for other in ids[i + 1 :])
+
+
 def test_a_budget_adds_samples_and_never_takes_any() -> None:
     workload, clock = parse_workload("tg2"), Clock()
     fake = TimedSession(workload, clock)

@@ -16,6 +16,7 @@ import onnxruntime
 import pytest
 
 from backends.onnx import Onnx, graph, providers
+from backends.onnx.failures import translated
 from backends.onnx.weights import PAGE_BYTES
 from bench.artifacts.reader import open_artifact
 from bench.artifacts.synthesize import synthesize
@@ -268,3 +269,9 @@ def test_close_releases_the_model_and_may_be_repeated(prepared: Prepared) -> Non
     assert loaded() is None
     with pytest.raises(CaseError, match="closed"):
         session.step(np.zeros((1, 1), np.int32))
+
+
+def test_a_graph_that_cannot_be_loaded_names_commands_that_help() -> None:
+    """`bench prepare` makes artifacts, not what an adapter prepared from them."""
+    error = translated(RuntimeError("External data file is out of bounds"), "open")
+    assert "bench cache verify" in str(error) and "bench prepare" not in str(error)

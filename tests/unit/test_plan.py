@@ -14,9 +14,13 @@ from hypothesis import strategies as st
 from bench.api import Backend
 from bench.errors import PrerequisiteError, UsageError
 from bench.plan import (
+    LOAD_SHARE,
+    RUNTIME_BYTES,
+    Estimate,
     Request,
     case_key,
-    check_fits,
+    check_disk,
+    check_memory,
     estimate,
     group_cases,
     kv_capacity,
@@ -53,6 +57,7 @@ CATALOG = Catalog(
 @dataclass
 class Adapter:
     name: str = "fake"
+    computes: bool = True
     provider: str | None = None
     options: dict[str, Option] = field(
         default_factory=lambda: {
@@ -67,6 +72,9 @@ class Adapter:
         if case.workload.batch > 2:
             return Support(ok=False, reason="NOT_UPSTREAM", detail="no batch")
         return Support(ok=True)
+
+    def resident_ratio(self, case: Case) -> float:
+        return 2.0
 
 
 def adapters(*names: str) -> dict[str, Backend]:
@@ -229,25 +237,45 @@ def test_int4_keeps_embedding_and_lm_head_in_eight_bits() -> None:
     assert weight_bytes(untied, "int4") - weight_bytes(ARCH, "int4") == 1024 * 64 * 8.5 / 8
 
 
+def estimated(group: Any = None, adapter: Adapter | None = None, **given: Any) -> Estimate:
+    rates: dict[str, Any] = {"read_bytes_per_s": 1e9, "flops": 1e9, "repetitions": 5, **given}
+    return estimate(group or plan().groups[0], cast(Backend, adapter or Adapter()), **rates)
+
+
 def test_estimate() -> None:
     group = plan(workloads=("tg128x2",)).groups[0]
-    small = estimate(group, read_bytes_per_s=1e9, flops=1e9, repetitions=5)
+    small = estimated(group)
     assert small.kv_bytes == 2 * 2 * 32 * 1024 * 2 * 4
     assert small.logits_bytes == 32 * 2 * 1024 * 4
-    assert small.host_bytes > small.artifact_bytes + small.kv_bytes + small.logits_bytes
     assert small.disk_bytes == 2 * weight_bytes(ARCH, "int8")
-    slower = estimate(group, read_bytes_per_s=5e8, flops=1e9, repetitions=5)
-    assert slower.minutes > small.minutes > 0
-    assert estimate(group, read_bytes_per_s=1e9, flops=1e9, repetitions=5, launches=3).minutes > small.minutes
-    nothing = estimate(group, read_bytes_per_s=1e9, flops=1e9, repetitions=5, computes=False)
-    assert (nothing.disk_bytes, nothing.minutes) == (0, 0.0)
+    assert estimated(group, read_bytes_per_s=5e8).minutes > small.minutes > 0
+    assert estimated(group, launches=3).minutes > small.minutes
+    assert estimated(group, launches=3).launch_s == small.launch_s
+
+
+def test_memory_is_what_the_runtime_makes_of_the_file() -> None:
+    needed, weights = estimated(), weight_bytes(ARCH, "int8")
+    beside = needed.kv_bytes + needed.logits_bytes + RUNTIME_BYTES
+    assert needed.host_bytes == pytest.approx(2.0 * weights * LOAD_SHARE + beside, abs=1)
+
+
+def test_a_backend_without_a_model_needs_nothing() -> None:
+    nothing = estimated(adapter=Adapter(computes=False))
+    assert (nothing.disk_bytes, nothing.kv_bytes, nothing.minutes) == (0, 0, 0.0)
+
+
+def test_a_launch_takes_its_budget_at_least() -> None:
+    group = plan(workloads=("pp8", "tg8")).groups[0]
+    assert estimated(group, adapter=Adapter(computes=False), budget_s=60.0).launch_s == 120
+    assert estimated(group, budget_s=60.0).launch_s > 120
+    assert estimated(group, budget_s=1e-9).launch_s == estimated(group).launch_s
 
 
 def test_what_does_not_fit_is_refused_with_numbers_and_remedy() -> None:
-    needed = estimate(plan().groups[0], read_bytes_per_s=1e9, flops=1e9, repetitions=5)
-    check_fits(needed, None, None)
-    check_fits(needed, needed.disk_bytes, needed.host_bytes)
-    with pytest.raises(PrerequisiteError, match=r"needs .* of disk, 0 B are free; .*prune"):
-        check_fits(needed, 0, None)
-    with pytest.raises(PrerequisiteError, match=r"needs .* of memory, 1.00 GB are available|needs .* of memory"):
-        check_fits(needed, None, needed.host_bytes - 1)
+    check_disk(1000, 1000)
+    check_memory(1000, 1000)
+    check_memory(1000, None)
+    with pytest.raises(PrerequisiteError, match=r"needs 1.* of disk, 0 B are free; .*prune"):
+        check_disk(1000, 0)
+    with pytest.raises(PrerequisiteError, match=r"needs 1.* of memory, 999 B are available"):
+        check_memory(1000, 999)

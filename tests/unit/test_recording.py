@@ -31,7 +31,8 @@ CHECK = {
     "alignment": 0.5,
 }
 EVENTS: list[dict[str, Any]] = [
-    {"event": "ceiling", "ceiling": {"read_bytes_per_s": 2e10, "spread_ratio": 0.02, "llc_bytes": 1 << 25}},
+    {"event": "interpreter", "version": "3.12.0"},
+    {"event": "ceiling", "ceiling": {"read_bytes_per_s": [9e10], "llc_bytes": 1 << 25}},
     {"event": "opened", "seconds": 1.5},
     {"event": "first-step", "seconds": 0.25},
     {"event": "facts", "facts": json.loads(protocol.encode(facts(PhaseFacts(activations="a8-g32", compute="f32"))))},
@@ -39,10 +40,12 @@ EVENTS: list[dict[str, Any]] = [
         "event": "gate",
         "checks": [CHECK | {"what": w, "kl_mean": 1e-3, "top1_ratio": 1.0, "reason": None} for w in "pd"],
     },
+    {"event": "ceiling", "ceiling": {"read_bytes_per_s": [1.9e10, 1.8e10], "llc_bytes": 1 << 25}},
     {"event": "phase", "name": "consistency", "case": 0},
     {"event": "shape", "case": 0, "check": CHECK | {"what": "tg2", "predicted": None, "reason": None}},
     {"event": "sample", "case": 0, "sample": {"kind": "step", "prefill_s": None, "step_s": [0.0625, 0.0625]}},
     {"event": "case-done", "case": 0},
+    {"event": "ceiling", "ceiling": {"read_bytes_per_s": [2e10], "llc_bytes": 1 << 25}},
     {"event": "memory", "uses": [{"device": "cpu", "weights_bytes": 9, "kv_bytes": 4, "allocator_peak_bytes": None}]},
 ]
 
@@ -65,7 +68,7 @@ def event(error: BenchError, name: str = "case-error") -> dict[str, Any]:
     return {"event": name, "case": 0, **protocol.describe(error)}
 
 
-WITHOUT_CASE = EVENTS[:5]
+WITHOUT_CASE = EVENTS[:6]
 
 
 @pytest.mark.parametrize(
@@ -73,7 +76,7 @@ WITHOUT_CASE = EVENTS[:5]
     [
         (EVENTS, "ok", None),
         ([e for e in EVENTS if e["event"] != "gate"], "unproven", "no-reference"),
-        ([*EVENTS[:-2], event(InvalidMeasurement("inconsistent"))], "invalid", "invalid"),
+        ([*EVENTS[:-3], event(InvalidMeasurement("inconsistent"))], "invalid", "invalid"),
         ([*WITHOUT_CASE, event(InvalidMeasurement("gate"), "error")], "invalid", "invalid"),
         ([*WITHOUT_CASE, event(CaseError("died"), "error")], "failed", "failed"),
         ([event(PrerequisiteError("no runtime"), "error")], "failed", "prerequisite"),
@@ -89,6 +92,31 @@ def test_a_rate_that_the_memory_cannot_deliver_is_invalid() -> None:
     fast = [e | {"sample": e["sample"] | {"step_s": [0.04, 0.04]}} if e["event"] == "sample" else e for e in EVENTS]
     made = record(fast)
     assert (made.status, made.reason and made.reason.code) == ("invalid", "impossible-rate")
+
+
+def test_the_ceiling_is_what_was_probed_right_beside_the_case() -> None:
+    ceiling = record(EVENTS).ceiling
+    assert ceiling is not None
+    assert (ceiling.read_bytes_per_s, ceiling.spread) == (2e10, pytest.approx(0.1))
+    noisy = [*EVENTS[:-2], {"event": "ceiling", "ceiling": {"read_bytes_per_s": [3e10], "llc_bytes": 1 << 25}}]
+    assert any("not quiet" in said for said in record(noisy).warnings)
+
+
+def test_a_worker_that_fails_after_the_case_leaves_its_trace() -> None:
+    made = record([*EVENTS, {"event": "error", **protocol.describe(CaseError("died while closing"))}])
+    assert made.status == "ok"
+    assert any("died while closing" in said for said in made.warnings)
+
+
+def test_tensors_that_cannot_be_read_back_are_told() -> None:
+    fed = {"equal": 1, "unread": 3, "differing": []}
+    assert any("3 tensors" in said for said in record(EVENTS, certificate={"fed": fed}).warnings)
+
+
+def test_what_placement_refused_did_not_pass() -> None:
+    made = record([*WITHOUT_CASE, event(InvalidMeasurement("elsewhere"), "error")])
+    assert made.gate is not None
+    assert made.gate.verdict == "failed"
 
 
 def test_a_backend_that_computes_nothing_is_never_ok() -> None:
