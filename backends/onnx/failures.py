@@ -16,6 +16,6 @@ def translated(error: Exception, phase: str) -> BenchError:
     if isinstance(error, MemoryError) or any(sign in text.lower() for sign in _MEMORY):
         return CaseError("out of memory", phase=phase, where="onnxruntime", cause=text)
     if type(error).__name__ in _FILES or "external" in text.lower():
-        remedy = "`bench cache verify` finds damaged files, `bench prepare` writes them again"
+        remedy = "`bench cache verify` finds damaged files and says how to be rid of them"
         return CaseError("the prepared graph cannot be loaded", phase=phase, cause=text, remedy=remedy)
     return CaseError(text, phase=phase, where="onnxruntime", cause=type(error).__name__)

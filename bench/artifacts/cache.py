@@ -1,7 +1,8 @@
-"""The cache folder: where artifacts and prepared folders live, and how they are made, listed, checked and removed.
+"""The cache folder: where artifacts, prepared folders and certificates live; made, listed, checked and removed.
 
 artifacts/MODEL-SCHEME-WEIGHTS-KEY/{model.gguf, tensors.json, seal.json, reference/, reference-cutN/}
 prepared/BACKEND-MODEL-SCHEME-KEY/{what the adapter wrote, seal.json}
+certificates/KEY.json
 """
 
 from __future__ import annotations
@@ -12,14 +13,13 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import platformdirs
-import psutil
 
 from bench.api import Progress
 from bench.artifacts.folders import (
@@ -37,7 +37,8 @@ from bench.artifacts.reader import open_artifact
 from bench.artifacts.seals import check_seal, is_sealed, seal, seal_digest
 from bench.artifacts.synthesize import artifact_bytes, synthesize
 from bench.artifacts.weights import WEIGHTS_VERSION
-from bench.errors import PrerequisiteError, UsageError
+from bench.collector.host import memory_available_bytes
+from bench.errors import PrerequisiteError, UsageError, unknown_name
 from bench.types import Arch
 from bench.units import render_bytes
 
@@ -60,13 +61,13 @@ __all__ = [
 MEMORY_BYTES = 512 << 20
 """What writing and reading an artifact takes, whatever its size."""
 
-Kind = Literal["artifact", "prepared"]
-_PLACES: dict[Kind, str] = {"artifact": "artifacts", "prepared": "prepared"}
+Kind = Literal["artifact", "prepared", "certificate"]
+_PLACES: dict[Kind, str] = {"artifact": "artifacts", "prepared": "prepared", "certificate": "certificates"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheEntry:
-    """One folder of the cache; `last_used_s` is Unix time."""
+    """One folder of the cache, or one certificate, which is a file; `last_used_s` is Unix time."""
 
     path: Path
     kind: Kind
@@ -143,40 +144,46 @@ def entries() -> list[CacheEntry]:
             path=path,
             kind=kind,
             name=path.name,
-            bytes=sum(file.lstat().st_size for file in path.rglob("*") if file.is_file()),
+            bytes=sum(file.lstat().st_size for file in (path, *path.rglob("*")) if file.is_file()),
             last_used_s=path.stat().st_mtime,
         )
         for kind, place in _PLACES.items()
-        for path in _folders(root() / place)
+        for path in (_certificates() if kind == "certificate" else _folders(root() / place))
     ]
     return sorted(found, key=lambda entry: entry.last_used_s)
 
 
-def prune(older_than_s: float = 0.0) -> list[CacheEntry]:
+def prune(older_than_s: float = 0.0, names: Sequence[str] = ()) -> list[CacheEntry]:
     """Remove what was not used for `older_than_s` seconds, and all leftovers of killed processes; what was removed.
 
-    Folders that another process is building stay.
+    `names`: only these entries, each by its name or a beginning of it that no other has; UsageError where that names
+    none or several. Folders that another process is building stay.
     """
     limit_s = time.time() - older_than_s
     removed = []
-    for entry in entries():
+    for entry in _named(names):
         if entry.last_used_s > limit_s:
             continue
         with folder_lock_if_free(entry.path) as free:
             if free and entry.path.exists():
-                remove_folder(entry.path)
+                if entry.kind == "certificate":
+                    entry.path.unlink()
+                else:
+                    remove_folder(entry.path)
                 removed.append(entry)
     for place in _PLACES.values():
         _remove_orphans(root() / place)
+    for half in (root() / _PLACES["certificate"]).glob("*.partial"):
+        half.unlink(missing_ok=True)  # whoever is writing it only makes it again
     _sweep(root() / "scratch")
     return removed
 
 
 def verify(progress: Progress | None = None) -> list[PrerequisiteError]:
-    """Read everything that is cached and compare it with its seals; one error a broken folder."""
-    problems = []
-    sealed = [folder for entry in entries() for folder in (entry.path, *_folders(entry.path))]
-    sealed = [folder for folder in sealed if is_sealed(folder) or folder.parent.name in _PLACES.values()]
+    """Read everything that is cached and compare it with its seals; one error a broken folder or certificate."""
+    problems = [problem for path in _certificates() if (problem := _illegible(path))]
+    cached = [entry.path for entry in entries() if entry.kind != "certificate"]
+    sealed = [*cached, *(folder for path in cached for folder in _folders(path) if is_sealed(folder))]
     for number, folder in enumerate(sealed):
         try:
             check_seal(folder, full=True)
@@ -194,7 +201,7 @@ def _checked(final: Path) -> Path:
 
 
 def _check_memory() -> None:
-    available_bytes = psutil.virtual_memory().available
+    available_bytes = memory_available_bytes()
     if available_bytes < MEMORY_BYTES:
         raise PrerequisiteError(
             f"{render_bytes(available_bytes)} of memory available, {render_bytes(MEMORY_BYTES)} needed",
@@ -212,6 +219,45 @@ def _folders(place: Path) -> list[Path]:
     if not place.is_dir():
         return []
     return sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _certificates() -> list[Path]:
+    return sorted((root() / _PLACES["certificate"]).glob("[!.]*.json"))
+
+
+def _named(names: Sequence[str]) -> list[CacheEntry]:
+    """The entries that `names` mean, all where there are none."""
+    found = entries()
+    chosen = {_meant(name, [entry.name for entry in found]) for name in names}
+    return [entry for entry in found if not names or entry.name in chosen]
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
+    fitting = [name] if name in known else [each for each in known if name and each.startswith(name)]
+    if not fitting:
+        raise unknown_name("entry of the cache", name, known, remedy="`bench cache ls` shows the names")
+    if len(fitting) > 1:
+        some = ", ".join(fitting[:4]) + (", …" if len(fitting) > 4 else "")
+        raise UsageError(
+            f"{len(fitting)} entries of the cache begin with {name}: {some}", remedy="give more of the name"
+        )
+    return fitting[0]
+
+
+def _illegible(certificate: Path) -> PrerequisiteError | None:
+    """A certificate is small and has no seal: half a file is no JSON."""
+    try:
+        cause = None if isinstance(json.loads(certificate.read_bytes()), dict) else "altered"
+    except (OSError, ValueError) as error:
+        cause = f"{type(error).__name__}: {error}"
+    if cause is None:
+        return None
+    return PrerequisiteError(
+        "is no certificate",
+        where=str(certificate),
+        cause=cause,
+        remedy=f"`bench cache prune {certificate.name}` removes it; it is made again when it is needed",
+    )
 
 
 def _sweep(place: Path) -> None:

@@ -50,13 +50,14 @@ def check_seal(folder: Path, full: bool = False, progress: Progress | None = Non
         try:
             stamp = _stamp(path)
         except OSError as error:
-            raise _broken(path, "is missing", "removed by hand") from error
+            raise _broken(folder, name, "is missing", "removed by hand") from error
         if stamp["bytes"] != entry["bytes"]:
-            raise _broken(path, f"has {stamp['bytes']} bytes instead of {entry['bytes']}", "truncated or altered")
+            what = f"has {stamp['bytes']} bytes instead of {entry['bytes']}"
+            raise _broken(folder, name, what, "truncated or altered")
         stale = any(stamp[key] != entry[key] for key in stamp)
         parts = [(offset, size, sha) for offset, size, sha in entry["parts"]]
         if (stale or full) and _digested(path, [part[:2] for part in parts]) != parts:
-            raise _broken(path, "is not what was sealed", "altered")
+            raise _broken(folder, name, "is not what was sealed", "altered")
         entry.update(stamp)
         moved |= stale
         done += entry["bytes"]
@@ -115,7 +116,7 @@ def _inside(folder: Path, name: str) -> Path:
     """The file `name` of `folder`; a seal cannot lead anywhere else."""
     plain = PurePosixPath(name)
     if plain.is_absolute() or ".." in plain.parts or not plain.parts:
-        raise _broken(folder / SEAL_NAME, f"names {name!r}, which is outside the folder", "altered")
+        raise _broken(folder, SEAL_NAME, f"names {name!r}, which is outside the folder", "altered")
     return folder / plain
 
 
@@ -127,11 +128,11 @@ def _read(folder: Path) -> dict[str, Any]:
         for entry in entries.values():
             _check_entry(entry)
     except FileNotFoundError as error:
-        raise _broken(path, "is missing", "never finished, or removed by hand") from error
+        raise _broken(folder, SEAL_NAME, "is missing", "never finished, or removed by hand") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _broken(path, "cannot be read", f"{type(error).__name__}: {error}") from error
+        raise _broken(folder, SEAL_NAME, "cannot be read", f"{type(error).__name__}: {error}") from error
     if version != SEAL_VERSION:
-        raise _broken(path, f"version {version} is not {SEAL_VERSION}", "written by another version")
+        raise _broken(folder, SEAL_NAME, f"version {version} is not {SEAL_VERSION}", "written by another version")
     return entries
 
 
@@ -151,7 +152,9 @@ def _write(folder: Path, entries: dict[str, Any]) -> None:
     aside.replace(path)
 
 
-def _broken(path: Path, what: str, cause: str) -> PrerequisiteError:
+def _broken(folder: Path, name: str, what: str, cause: str) -> PrerequisiteError:
+    nested = is_sealed(folder.parent)  # a reference inside its artifact mends itself
+    remedy = "" if nested else f"`bench cache prune {folder.name}` removes it; "
     return PrerequisiteError(
-        what, where=str(path), cause=cause, remedy="execute `bench cache prune`, then `bench prepare`"
+        what, where=str(folder / name), cause=cause, remedy=f"{remedy}it is made again when it is needed"
     )

@@ -23,17 +23,21 @@ def list_entries() -> None:
     entries = stored.entries()
     for entry in entries:
         age = render_duration(max(0.0, time.time() - entry.last_used_s))
-        click.echo(f"{render_bytes(entry.bytes):>8}  {age:>8} ago  {entry.kind:<8}  {entry.name}")
+        click.echo(f"{render_bytes(entry.bytes):>8}  {age:>8} ago  {entry.kind:<11}  {entry.name}")
     click.echo(f"{render_bytes(sum(entry.bytes for entry in entries))} in {stored.root()}", err=True)
 
 
 @cache.command(short_help="Remove what is cached.")
+@click.argument("names", metavar="[NAME]...", nargs=-1)
 @click.option("--older-than", default="0s", metavar="7d", help="Only what was not used for so long (s, m, h, d).")
-def prune(older_than: str) -> None:
-    """Remove what is cached; what another process is writing stays."""
-    removed = stored.prune(_age(older_than))
+def prune(names: tuple[str, ...], older_than: str) -> None:
+    """Remove what is cached, all or only NAMEs as `bench cache ls` shows them (a unique beginning is enough).
+
+    What another process is writing stays.
+    """
+    removed = stored.prune(_age(older_than), names)
     for entry in removed:
-        click.echo(f"{render_bytes(entry.bytes):>8}  {entry.kind:<8}  {entry.name}")
+        click.echo(f"{render_bytes(entry.bytes):>8}  {entry.kind:<11}  {entry.name}")
     click.echo(f"{render_bytes(sum(entry.bytes for entry in removed))} removed from {stored.root()}", err=True)
 
 
