@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,12 @@ from bench.artifacts.stored_reference import (
     PREDICTED_NAME,
     REFERENCE_VERSION,
     SAMPLED,
+    Reference,
     load_reference,
     sampled_columns,
 )
 from bench.errors import PrerequisiteError
-from bench.types import Float32, Int32
+from bench.types import Int32
 
 GATE_POSITIONS = 32
 _GATE_SEED = 0x4556454E
@@ -56,12 +58,48 @@ def ensure_reference(artifact_folder: Path, layers: int | None = None, progress:
     ids = gate_ids(artifact)
     needed_bytes = 4 * len(ids) * (artifact.arch.vocab + len(CLASSES) * SAMPLED) + (1 << 20)
     with build_folder(final, needed_bytes) as building:
-        logits, errors, predicted = _computed(artifact, ids, progress)
-        for name, array in ((IDS_NAME, ids), (LOGITS_NAME, logits), (ERRORS_NAME, errors)):
+        reference = compute_reference(artifact, ids, CLASSES, progress)
+        errors = np.stack([reference.errors[name] for name in CLASSES])
+        for name, array in ((IDS_NAME, ids), (LOGITS_NAME, reference.logits), (ERRORS_NAME, errors)):
             _save(building / name, array)
+        predicted = {
+            "version": REFERENCE_VERSION,
+            "digest": reference.digest,
+            "centred2": reference.centred2.tolist(),
+            "classes": {name: reference.delta2[name].tolist() for name in CLASSES},
+        }
         (building / PREDICTED_NAME).write_text(json.dumps(predicted) + "\n", "utf-8")
         seal(building, [IDS_NAME, LOGITS_NAME, ERRORS_NAME, PREDICTED_NAME])
     return final
+
+
+def compute_reference(
+    artifact: Artifact, ids: Int32, classes: Sequence[str], progress: Progress | None = None
+) -> Reference:
+    """The float32 logits of `ids` [positions] and the errors of `classes`, "f32" among them; in memory.
+
+    `progress` counts weights.
+    """
+    logits = np.empty((len(ids), artifact.arch.vocab), np.float32)
+    delta2 = np.zeros((len(classes), len(ids)))
+    columns, sampled, start = sampled_columns(artifact.arch.vocab), [], 0
+    for block in logit_blocks(artifact, ids, classes, progress=progress):
+        exact = block[classes.index("f32")]
+        stop = start + exact.shape[-1]
+        logits[:, start:stop] = exact
+        errors = block - exact
+        delta2 += np.square(errors, dtype=np.float64).sum(axis=-1)
+        sampled.append(errors[..., columns[(start <= columns) & (columns < stop)] - start])
+        start = stop
+    centred = logits - logits.mean(axis=-1, keepdims=True, dtype=np.float64)
+    return Reference(
+        digest=artifact.digest,
+        ids=ids,
+        logits=logits,
+        centred2=np.square(centred).sum(axis=-1),
+        delta2=dict(zip(classes, delta2, strict=True)),
+        errors=dict(zip(classes, np.concatenate(sampled, axis=-1), strict=True)),
+    )
 
 
 def _save(path: Path, array: npt.NDArray[Any]) -> None:
@@ -79,26 +117,3 @@ def _current(folder: Path, digest: str) -> bool:
         return load_reference(folder).digest == digest
     except PrerequisiteError:
         return False
-
-
-def _computed(artifact: Artifact, ids: Int32, progress: Progress | None) -> tuple[Float32, Float32, dict[str, object]]:
-    """Logits, sampled errors [classes, positions, columns], and the content of `predicted.json`."""
-    logits = np.empty((len(ids), artifact.arch.vocab), np.float32)
-    delta2 = np.zeros((len(CLASSES), len(ids)))
-    columns, sampled, start = sampled_columns(artifact.arch.vocab), [], 0
-    for block in logit_blocks(artifact, ids, CLASSES, progress=progress):
-        reference = block[CLASSES.index("f32")]
-        stop = start + reference.shape[-1]
-        logits[:, start:stop] = reference
-        errors = block - reference
-        delta2 += np.square(errors, dtype=np.float64).sum(axis=-1)
-        sampled.append(errors[..., columns[(start <= columns) & (columns < stop)] - start])
-        start = stop
-    centred = logits - logits.mean(axis=-1, keepdims=True, dtype=np.float64)
-    predicted = {
-        "version": REFERENCE_VERSION,
-        "digest": artifact.digest,
-        "centred2": np.square(centred).sum(axis=-1).tolist(),
-        "classes": dict(zip(CLASSES, delta2.tolist(), strict=True)),
-    }
-    return logits, np.concatenate(sampled, axis=-1), predicted

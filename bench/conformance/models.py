@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 
-import numpy as np
-
-from bench.api import Artifact
-from bench.artifacts.forward import forward
-from bench.artifacts.stored_reference import Reference
-from bench.types import Arch, Fidelity, Int32, RopeScaling
+from bench.types import Arch, Fidelity, RopeScaling
 
 CAPACITY = 64
 """Positions of the KV cache in most checks."""
@@ -84,18 +79,3 @@ def matrix(fidelity: Fidelity) -> tuple[Variant, ...]:
 def both(batch: int = 1) -> tuple[Variant, ...]:
     """The model that most checks use, exact and native."""
     return Variant(fidelity="exact", batch=batch), Variant(fidelity="native", batch=batch)
-
-
-def make_reference(artifact: Artifact, ids: Int32, classes: Iterable[str]) -> Reference:
-    """The float32 logits of `ids` [positions] with the errors of `classes`, made in memory as the gate's is on disk."""
-    names = ["f32", *(name for name in classes if name != "f32")]
-    logits = forward(artifact, ids, names)
-    exact = logits["f32"]
-    centred = exact - exact.mean(axis=-1, keepdims=True, dtype=np.float64)
-    return Reference(
-        digest=artifact.digest,
-        ids=ids,
-        logits=exact,
-        centred2=np.square(centred).sum(axis=-1),
-        delta2={name: np.square(rows - exact, dtype=np.float64).sum(axis=-1) for name, rows in logits.items()},
-    )

@@ -6,9 +6,10 @@ import numpy as np
 
 from bench import gate, parity
 from bench.api import Session
+from bench.artifacts.reference import compute_reference
 from bench.artifacts.stored_reference import Reference
 from bench.conformance.check import Check, demand
-from bench.conformance.models import ARCHS, DECODED, LONG_CAPACITY, LONG_POSITIONS, Variant, make_reference, matrix
+from bench.conformance.models import ARCHS, DECODED, LONG_CAPACITY, LONG_POSITIONS, Variant, matrix
 from bench.conformance.subject import Subject, ignore
 from bench.types import Float32, Int32, precision_class
 
@@ -50,13 +51,13 @@ def native_errs_as_its_class_predicts(subject: Subject, variant: Variant) -> Non
         ("prefill", prefill, precision_class(facts.prefill, facts.kv_cache), slice(None)),
         ("decode", decode, precision_class(facts.decode, facts.kv_cache), slice(-DECODED, None)),
     ):
-        _demand_within_band(phase, logits, declared, references, positions)
+        demand_class(phase, logits, declared, references, positions)
 
 
 def exact_holds_in_a_long_context(subject: Subject, variant: Variant) -> None:
     """Exact logits of 2048 positions with llama3 rope scaling lie within 1e-4 of the reference, chunk by chunk."""
     ids = long_ids(subject)
-    reference = make_reference(subject.artifact(variant), ids, ())
+    reference = compute_reference(subject.artifact(variant), ids, ["f32"])
     with subject.opened(variant) as session:
         error, worst = long_context_error(session, reference)
     demand(
@@ -108,31 +109,21 @@ def _demand_exact(what: str, logits: Float32, reference: Reference, positions: s
     )
 
 
-def _demand_within_band(
-    phase: str, logits: Float32, declared: str, references: list[Reference], positions: slice
-) -> None:
-    """Over all rows together: a row of few positions alone scatters more than the band is wide."""
+def demand_class(phase: str, logits: Float32, declared: str, references: list[Reference], positions: slice) -> None:
+    """Failure unless logits [rows, positions, vocab] err as the gate demands of class `declared`.
+
+    Over all rows together: a row of few positions alone scatters more than the band is wide.
+    """
     whole = Reference(
         digest=references[0].digest,
         ids=np.concatenate([r.ids[positions] for r in references]),
         logits=np.concatenate([r.logits[positions] for r in references]),
         centred2=np.concatenate([r.centred2[positions] for r in references]),
         delta2={name: np.concatenate([r.delta2[name][positions] for r in references]) for name in references[0].delta2},
+        errors={name: np.concatenate([r.errors[name][positions] for r in references]) for name in references[0].errors},
     )
-    error, _ = parity.relative_error(logits.reshape(-1, logits.shape[-1]), whole, slice(None))
-    predicted = parity.predicted_error(whole, declared, slice(None))
-    demand(
-        error is not None and predicted is not None, f"{phase}: error {error}, class {declared} predicts {predicted}"
-    )
-    assert error is not None and predicted is not None
-    if declared == "f32":
-        demand(error <= parity.EXACT_BOUND, f"{phase}: f32 is declared, but the error is {error:.2g}")
-    else:
-        ratio = error / predicted
-        demand(
-            parity.LOW <= ratio <= parity.HIGH,
-            f"{phase}: error {error:.2g} is {ratio:.2f} times what the declared {declared} predicts",
-        )
+    check = parity.judge(phase, declared, logits.reshape(-1, logits.shape[-1]), whole, slice(None))
+    demand(check.reason is None, check.reason or "")
 
 
 _EVERY_FAMILY = tuple(variant for variant in matrix("native") if variant.batch == 1)

@@ -19,11 +19,11 @@ from bench import parity, registry
 from bench.api import Backend, Session
 from bench.artifacts.noise import CLASSES
 from bench.artifacts.reader import CanonicalArtifact, open_artifact
-from bench.artifacts.reference import gate_ids
+from bench.artifacts.reference import compute_reference, gate_ids
 from bench.artifacts.stored_reference import Reference
 from bench.artifacts.synthesize import synthesize
 from bench.conformance.check import Failure, Gap, demand
-from bench.conformance.models import ARCHS, POSITIONS, Variant, make_reference
+from bench.conformance.models import ARCHS, POSITIONS, Variant
 from bench.types import Availability, Case, Int32, LoadGroup, Prepared, SessionFacts, Workload, precision_class
 
 
@@ -118,7 +118,7 @@ class Subject:
         key = variant.model, variant.scheme, row
         if key not in self._references:
             ids = np.roll(gate_ids(self.artifact(variant)), 5 * row)
-            self._references[key] = make_reference(self.artifact(variant), ids, CLASSES)
+            self._references[key] = compute_reference(self.artifact(variant), ids, CLASSES)
         return self._references[key]
 
     def require(self, case: Case) -> None:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import ast
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from bench import parity
+from bench.artifacts.forward import forward
 from bench.cli.backend_check import backend_check
-from bench.conformance.check import Check, Gap
+from bench.conformance.check import Check, Failure, Gap
+from bench.conformance.models import Variant
+from bench.conformance.numbers import demand_class
 from bench.conformance.source import trespasses
 from bench.conformance.subject import Subject
 from bench.conformance.suite import CHECKS, judge
@@ -21,6 +27,7 @@ BITES = {
     "RaisingProbe": ("probe_explains_an_absent_runtime", "probe() raises RuntimeError: no driver"),
     "NoDetail": ("support_is_pure_and_total", "without reason and detail"),
     "FickleSupport": ("support_is_pure_and_total", "answers Support"),
+    "HoldsNothing": ("resident_ratio_is_a_share_of_the_file", "resident_ratio() is 0.0 for int8"),
     "WideIds": ("ids_are_the_argmax_of_the_logits", "not an int32 array"),
     "OtherLogits": ("ids_are_the_argmax_of_the_logits", "are not the argmax"),
     "Forgetful": ("the_same_tokens_give_the_same_logits", "the second time differs"),
@@ -140,3 +147,19 @@ def test_the_command_takes_a_path_and_exits_with_4() -> None:
     assert done.return_value == 4
     assert "FAIL  memory is positive or none: qwen2-int8-native: cpu: kv_bytes is 0" in done.output
     assert "      demanded: memory() gives for each device positive numbers" in done.output
+
+
+def test_errors_of_the_declared_size_that_point_elsewhere_are_seen(scratch: Path) -> None:
+    """Of a batch too: its rows are judged by the gate's own rules, all rows together."""
+    subject, variant = Subject("onnx", scratch / "directions"), Variant(batch=2)
+    references = [subject.reference(variant, row) for row in range(2)]
+    everywhere = slice(None)
+    artifact = subject.artifact(variant)
+    for executed, refused in (("a8-g32", False), ("bf16", True)):
+        rows = subject.rows(variant)
+        logits = np.stack([forward(artifact, ids, ["f32", executed])[executed] for ids in rows])
+        size = [parity.predicted_error(references[0], name, everywhere) or 0.0 for name in ("a8-g32", executed)]
+        exact = np.stack([reference.logits for reference in references])
+        logits = exact + (logits - exact) * np.float32(size[0] / size[1])
+        with pytest.raises(Failure, match="a8-g32") if refused else nullcontext():
+            demand_class("prefill", logits, "a8-g32", references, everywhere)
