@@ -1,82 +1,25 @@
-"""Every column a table can have, declared once: what it holds, how it reads, when it is shown."""
+"""Every column a table can have, declared once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from bench.reports import row as read
+from bench.reports.column import (
+    Cell,
+    Column,
+    always,
+    duration,
+    number,
+    percent,
+    plain,
+    ratio,
+    when_differing,
+    when_mixed,
+    when_used,
+)
 from bench.reports.metrics import METRICS, PERCENTILE_FLOORS
 from bench.reports.row import Row
-from bench.units import NOT_MEASURED, render_duration, render_number
-
-Cell = str | int | float | None
-
-
-Peers = Sequence[Sequence[Cell]]
-"""Values of one column: a list for each set of rows that share model, backend and workload."""
-
-
-def always(values: Peers) -> bool:
-    """Shown in every table."""
-    return True
-
-
-def when_used(values: Peers) -> bool:
-    """Shown where some row has a value."""
-    return any(value is not None for peers in values for value in peers)
-
-
-def when_differing(values: Peers) -> bool:
-    """Shown where it tells apart rows that look alike otherwise."""
-    return any(len(set(peers) - {None}) > 1 for peers in values)
-
-
-def never(values: Peers) -> bool:
-    """Only in CSV, which has every column."""
-    return False
-
-
-def plain(value: Cell) -> str:
-    """Text as it is."""
-    return NOT_MEASURED if value is None else str(value)
-
-
-def number(value: Cell) -> str:
-    """Three significant digits."""
-    return value if isinstance(value, str) else render_number(value)
-
-
-def ratio(value: Cell) -> str:
-    """Two decimals."""
-    return f"{value:.2f}" if isinstance(value, int | float) else NOT_MEASURED
-
-
-def percent(value: Cell) -> str:
-    """Two significant digits."""
-    return f"{render_number(value * 100, 2)} %" if isinstance(value, int | float) else NOT_MEASURED
-
-
-def duration(value: Cell) -> str:
-    """In the unit that suits its size."""
-    return value if isinstance(value, str) else render_duration(value)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
-    """One column: `key` names it in CSV (unit included), `header` for people; `of` yields base units.
-
-    `folds`: may be broken over lines where a terminal is narrow; everything else is never cut.
-    """
-
-    key: str
-    header: str
-    meaning: str
-    of: Callable[[Row], Cell]
-    text: Callable[[Cell], str] = plain
-    numeric: bool = False
-    folds: bool = False
-    shown: Callable[[Peers], bool] = never
 
 
 def _figure(key: str, part: str = "value") -> Callable[[Row], Cell]:
@@ -116,6 +59,7 @@ _FOR_PEOPLE = (
         header="provider",
         meaning="execution provider inside the runtime",
         of=lambda row: row.first.identity.provider,
+        text=lambda value: plain(value).removesuffix("ExecutionProvider"),
         folds=True,
         shown=when_differing,
     ),
@@ -167,6 +111,13 @@ _FOR_PEOPLE = (
     ),
     Column(key="date", header="date", meaning="day of the first launch (UTC)", of=read.date, shown=when_differing),
     Column(
+        key="whose",
+        header="whose",
+        meaning="own, or published: redacted, as the reference records of this project are",
+        of=read.whose,
+        shown=when_mixed,
+    ),
+    Column(
         key="workload",
         header="workload",
         meaning="what was fed: prompt and new tokens, depth, batch",
@@ -177,8 +128,10 @@ _FOR_PEOPLE = (
     Column(
         key="status",
         header="status",
-        meaning="ok, unproven (no reference to prove it), invalid, failed or unsupported; a claim if imported",
+        meaning="ok, unproven (no reference to prove it), invalid, failed or unsupported; a claim if imported; ! where "
+        "there are warnings",
         of=read.status,
+        says=lambda row: read.status(row) + ("!" if read.warnings(row) else ""),
         shown=always,
     ),
     Column(
@@ -199,6 +152,14 @@ _FOR_PEOPLE = (
         text=percent,
         numeric=True,
         shown=when_used,
+    ),
+    Column(
+        key="n_launches",
+        header="n",
+        meaning="launches summarized in the row",
+        of=lambda row: row.summary.n_launches,
+        numeric=True,
+        shown=when_mixed,
     ),
     Column(
         key="ttft_s",
@@ -230,10 +191,27 @@ _FOR_PEOPLE = (
     Column(
         key="gate_ratio",
         header="gate",
-        meaning="measured error / error that the declared precision must cause: 1 is right, the band 0.8 to 1.25",
+        meaning="measured error / error that the declared precision must cause: 1 is right, the band 0.8 to 1.25; "
+        "exact where float32 is declared and agrees within 1e-4",
         of=read.gate_ratio,
-        text=ratio,
+        says=read.gate,
         numeric=True,
+        shown=when_used,
+    ),
+    Column(
+        key="record_ids",
+        header="record",
+        meaning="records summarized in the row; for people the end of the newest's id, as `bench show` takes it",
+        of=lambda row: " ".join(r.record_id for r in row.records),
+        says=lambda row: max(r.record_id for r in row.records)[-6:],
+        shown=always,
+    ),
+    Column(
+        key="warnings",
+        header="warnings",
+        meaning="what was odd, though nothing forbids believing it",
+        of=read.warnings,
+        below=True,
         shown=when_used,
     ),
     Column(
@@ -241,6 +219,7 @@ _FOR_PEOPLE = (
         header="reason",
         meaning="why it is not ok, and the next command",
         of=read.reason,
+        below=True,
         shown=when_used,
     ),
 )
@@ -252,7 +231,6 @@ _FOR_MACHINES = (
         for level, floor in PERCENTILE_FLOORS.items()
         for column in _figures(f"itl_p{level}_s", f"percentile {level} of the gaps between ids; {floor} or more")
     ),
-    _csv("n_launches", "launches summarized in the row", lambda row: row.summary.n_launches),
     _csv("n_samples", "samples behind the headline", lambda row: row.headline.n_samples),
     _csv("within_cv", "coefficient of variation of the headline inside a launch", lambda row: row.headline.within_cv),
     _csv("gate_class", "precision class that the gate judged by", read.gate_class),
@@ -264,9 +242,12 @@ _FOR_MACHINES = (
     _csv("series_key", "digest of the identity", lambda row: row.first.series_key),
     _csv("config_key", "digest of the identity without host and physical device", lambda row: row.first.config_key),
     _csv("precision_key", "digest of the effective precision", lambda row: row.first.precision_key),
-    _csv("record_ids", "records summarized in the row", lambda row: " ".join(r.record_id for r in row.records)),
 )
 
 _SHOWN_KEYS = {column.key for column in _FOR_PEOPLE}
-COLUMNS = (*_FOR_PEOPLE[:-1], *(column for column in _FOR_MACHINES if column.key not in _SHOWN_KEYS), _FOR_PEOPLE[-1])
+COLUMNS = (
+    *(column for column in _FOR_PEOPLE if not column.below),
+    *(column for column in _FOR_MACHINES if column.key not in _SHOWN_KEYS),
+    *(column for column in _FOR_PEOPLE if column.below),
+)
 """All columns in order. CSV has every one; a table for people those that are `shown`, the reason always last."""

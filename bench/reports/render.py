@@ -6,19 +6,22 @@ import csv
 import html
 import io
 import re
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
 
-from rich import box
 from rich.cells import cell_len
 from rich.console import Console, JustifyMethod
 from rich.table import Table as Grid
 from rich.text import Text
 
-from bench.reports.columns import Column
+from bench.reports.column import Column
 from bench.reports.table import Table
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")
 _MARKDOWN = re.compile(r"([\\`*_\[\]|~$])")
-_FOLDED = 8
+_PARTS = re.compile(r"[^-+/=,\s]*(?:[-+/=,\s]|$)")
+_LONGEST_PART = 16
 _FORMULA = ("=", "+", "-", "@")
 
 
@@ -44,29 +47,24 @@ def render_csv(table: Table) -> str:
 
 
 def render_terminal(table: Table, *, width: int = 80, color: bool = False) -> str:
-    """`width` columns, more where a number would be cut otherwise; reasons stand below. Plain unless `color`."""
-    columns = [column for column in table.columns if column.key != "reason"]
-    grid = Grid(
-        box=box.SIMPLE_HEAD if color else None,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-        show_edge=False,
-        collapse_padding=True,
-    )
-    for column in columns:
+    """`width` columns, more where a number would be cut otherwise; warnings and reasons stand below.
+
+    Plain unless `color`, which changes no position.
+    """
+    columns = [column for column in table.columns if not column.below]
+    cells = [[column.header, *(plain_text(column.read(row)) for row in table.rows)] for column in columns]
+    grid = Grid(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    for column, texts, most in zip(columns, cells, _widths(columns, cells, width), strict=True):
         justify: JustifyMethod = "right" if column.numeric else "left"
-        grid.add_column(Text(column.header), justify=justify, no_wrap=not column.folds, overflow="fold")
-    below: list[str] = []
-    for row in table.rows:
+        grid.add_column(Text(column.header), justify=justify, width=most, overflow="fold")
+        texts[:] = [_folded(text, most) for text in texts]
+    for row, line in zip(table.rows, list(zip(*cells, strict=True))[1:], strict=True):
         style = "" if row.first.proven else "yellow" if row.first.status in ("ok", "unproven") else "red"
-        grid.add_row(*(Text(plain_text(column.text(column.of(row)))) for column in columns), style=style)
-        if why := next((column.of(row) for column in table.columns if column.key == "reason"), None):
-            workload = row.first.identity.workload.name
-            below.append(f"{row.model} {row.first.identity.backend} {workload}: {row.first.status}: {why}")
+        grid.add_row(*map(Text, line), style=style)
     out = io.StringIO()
     console = Console(
         file=out,
-        width=max(width, _needed(columns, table)),
+        width=sys.maxsize,
         force_terminal=color,
         no_color=not color,
         highlight=False,
@@ -74,19 +72,54 @@ def render_terminal(table: Table, *, width: int = 80, color: bool = False) -> st
         markup=False,
     )
     console.print(grid)
-    for line in below:
-        console.print(Text(plain_text(line)))
-    return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
+    text = "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
+    return text + "".join(f"{line}\n" for said in _below(table) for line in _wrapped(said, width))
 
 
-def _needed(columns: list[Column], table: Table) -> int:
-    """Terminal columns without which something that must not be folded would be cut."""
-    needed = -1  # nothing follows the last column
-    for column in columns:
-        texts = [column.header, *(plain_text(column.text(column.of(row))) for row in table.rows)]
-        widest = max(map(cell_len, texts))
-        needed += (min(widest, _FOLDED) if column.folds else widest) + 1
-    return needed
+def _widths(columns: Sequence[Column], cells: Sequence[Sequence[str]], width: int) -> list[int]:
+    """Of each column: what its text takes. Where all do not fit, those that fold give way, the widest first."""
+    widths = [max(map(cell_len, texts)) for texts in cells]
+    least = [
+        max(min(cell_len(part), _LONGEST_PART) for text in texts for part in _PARTS.findall(text))
+        if column.folds
+        else most
+        for column, texts, most in zip(columns, cells, widths, strict=True)
+    ]
+    while sum(widths) + len(widths) - 1 > width and widths != least:
+        widths[max(range(len(widths)), key=lambda i: (widths[i] > least[i], widths[i]))] -= 1
+    return widths
+
+
+def _folded(text: str, width: int) -> str:
+    """`text` in lines of `width`, broken behind `-` and its like; a part that is longer is broken by whoever prints."""
+    lines = [""]
+    for part in _PARTS.findall(text):
+        if lines[-1] and cell_len(lines[-1] + part.rstrip()) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Lines broken between words only: what is to be typed or opened stays whole."""
+    return textwrap.wrap(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+
+
+def _below(table: Table) -> Iterator[str]:
+    """Warnings and reasons, each once with all rows that it holds for."""
+    said: dict[str, dict[str, list[str]]] = {}
+    for column in (column for column in table.columns if column.below):
+        for row in table.rows:
+            if (text := column.of(row)) is None:
+                continue
+            kind = row.first.status if column.key == "reason" else "warning"
+            said_of = said.setdefault(f"{kind}: {text}", {})
+            workloads = said_of.setdefault(f"{row.model} {row.first.identity.backend}", [])
+            if row.first.identity.workload.name not in workloads:
+                workloads.append(row.first.identity.workload.name)
+    for text, rows in said.items():
+        who = "; ".join(f"{name} {', '.join(workloads)}" for name, workloads in rows.items())
+        yield plain_text(f"{who}: {text}")
 
 
 def plain_text(text: str) -> str:

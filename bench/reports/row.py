@@ -9,6 +9,7 @@ from typing import Any
 from bench.reports.metrics import headline
 from bench.reports.summary import Summary, Value
 from bench.results.record import Record
+from bench.units import NOT_MEASURED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +48,25 @@ def gate_ratio(row: Row) -> float | None:
     """Measured error over predicted error: 1 is what the declared precision must cause; the worst of the launches."""
     ratios = [r.gate.error / r.gate.predicted for r in row.records if r.gate and r.gate.error and r.gate.predicted]
     return max(ratios, key=lambda ratio: abs(ratio - 1)) if ratios else None
+
+
+def gate(row: Row) -> str:
+    """`gate_ratio`, or `exact` where float32 is declared and holds: that bound is absolute."""
+    ratio = gate_ratio(row)
+    if ratio is not None:
+        return f"{ratio:.2f}"
+    exact = all(r.gate and r.gate.verdict == "passed" and r.gate.class_ == "f32" for r in row.records)
+    return "exact" if exact else NOT_MEASURED
+
+
+def whose(row: Row) -> str | None:
+    """`published` where what tells the machine was removed, else `own`; None where it was imported."""
+    return "published" if row.first.info.redacted else "own" if row.first.origin == "measured" else None
+
+
+def warnings(row: Row) -> str | None:
+    """Of all launches, each once."""
+    return "; ".join(dict.fromkeys(text for record in row.records for text in record.warnings)) or None
 
 
 def reason(row: Row) -> str | None:

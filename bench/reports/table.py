@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.reports.columns import COLUMNS, Cell, Column
+from bench.reports.column import Cell, Column
+from bench.reports.columns import COLUMNS
 from bench.reports.row import Row
 from bench.reports.summary import summarize
 from bench.results.keys import canonical_json
@@ -29,18 +30,20 @@ class Table:
 
     def texts(self, row: Row) -> list[str]:
         """The shown columns of `row` for people."""
-        return [column.text(column.of(row)) for column in self.columns]
+        return [column.read(row) for column in self.columns]
 
 
 def build_table(records: Iterable[Record]) -> Table:
-    """One row per series, precision, covariates and status; its launches are summarized together.
+    """One row per series, precision, covariates and status, published or own; its launches are summarized together.
 
     Proven rows come first, then the unproven, then what must not be believed or did not run; among rows of one model
     and workload the fastest leads. Columns that tell no row from another, or hold nothing, are not shown.
     """
     groups: dict[bytes, list[Record]] = {}
     for record in records:
-        key = [record.series_key, record.precision_key, record.status, record.origin, record.covariates]
+        redacted = record.info.redacted
+        key: list[Any] = [record.series_key, record.precision_key, record.status, record.origin, redacted]
+        key.append(record.covariates)
         if record.reason is not None:
             key.append(record.reason.what)  # two ways to fail are two rows
         groups.setdefault(canonical_json(key), []).append(record)
@@ -52,27 +55,31 @@ def build_table(records: Iterable[Record]) -> Table:
     peers: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         peers.setdefault(_looks(row.first), []).append(row)
-    shown = (column for column in COLUMNS if column.shown([[column.of(row) for row in p] for p in peers.values()]))
+    shown = (column for column in COLUMNS if column.shown([[column.read(row) for row in p] for p in peers.values()]))
     return Table(columns=tuple(shown), rows=tuple(rows))
 
 
 def latest(records: Iterable[Record]) -> list[Record]:
     """Of each case the records of its newest sweep (of its newest launch where no sweep is named), in input order.
 
-    A case that failed once and now executes shows what it does now.
+    A case that failed once and now executes shows what it does now. What was published and what was measured here
+    are apart: neither hides the other.
     """
     found = list(records)
-    newest: dict[str, tuple[str, str]] = {}
+    newest: dict[tuple[str, bool], tuple[str, str]] = {}
     for record in found:
         # both ids sort by time, so the greater launch belongs to the newer sweep
         newest[_case(record)] = max(newest.get(_case(record), ("", "")), (record.launch_id, _sweep(record)))
     return [record for record in found if _sweep(record) == newest[_case(record)][1]]
 
 
-def _case(record: Record) -> str:
-    """What was asked for, on one host. Identity holds what executed too, which a record that failed does not know."""
+def _case(record: Record) -> tuple[str, bool]:
+    """What was asked for, on one host, and whether it was published.
+
+    Identity holds what executed too, which a record that failed does not know.
+    """
     asked, _, _ = (record.info.case_key or "").partition("/")
-    return f"{asked} {record.identity.host_id}" if asked else record.series_key
+    return f"{asked} {record.identity.host_id}" if asked else record.series_key, record.info.redacted
 
 
 def _sweep(record: Record) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bench.reports.columns import COLUMNS, never
+from bench.reports.column import never
+from bench.reports.columns import COLUMNS
 from bench.reports.metrics import METRICS, PERCENTILE_FLOORS
 from bench.results.record import json_schema
 

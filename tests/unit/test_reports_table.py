@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ from bench.reports.render import render_csv, render_markdown, render_terminal
 from bench.reports.table import Table, build_table, latest
 from bench.results.ids import new_uuid7
 from bench.results.record import Record
-from bench.results.schema import Covariates, Info, Reason, Sample
+from bench.results.schema import Covariates, Gate, Info, Reason, Sample
 from tests.records import identity, record, samples
 
 OUT_OF_MEMORY = Reason(what="out of memory", phase="open", remedy="bench list models")
@@ -33,12 +34,17 @@ def headers(table: Table) -> list[str]:
     return [column.header for column in table.columns]
 
 
+def texts_of(table: Table) -> list[dict[str, str]]:
+    """What people read, by header, row by row."""
+    return [dict(zip(headers(table), table.texts(row), strict=True)) for row in table.rows]
+
+
 def test_the_default_columns() -> None:
     assert headers(build_table([record("512/5")])) == [
-        "model", "backend", "workload", "status", "tok/s", "ttft", "tpot", "mbu", "gate",
+        "model", "backend", "workload", "status", "tok/s", "ttft", "tpot", "mbu", "gate", "record",
     ]  # fmt: skip
     assert headers(build_table([record("pp512", ceiling=None, gate=None)])) == [
-        "model", "backend", "workload", "status", "tok/s",
+        "model", "backend", "workload", "status", "tok/s", "record",
     ]  # fmt: skip
 
 
@@ -70,7 +76,7 @@ def test_proven_rows_come_first_and_the_fastest_leads_them() -> None:
     invalid = record(status="invalid", reason=Reason(what="impossible"), samples=fastest)
     unsupported = record(status="unsupported", reason=Reason(what="not wired"), samples=[])
     table = build_table([unsupported, failed(), invalid, imported, unproven, slow, fast])
-    texts = [dict(zip(headers(table), table.texts(row), strict=True)) for row in table.rows]
+    texts = texts_of(table)
     assert [t["status"] for t in texts][:2] == ["ok", "ok"]
     assert {t["status"] for t in texts[2:4]} == {"unproven", "imported"}
     assert [t["status"] for t in texts][4:] == ["invalid", "failed", "unsupported"]
@@ -94,6 +100,50 @@ def test_latest_keeps_the_newest_sweep_of_each_series() -> None:
     other = record("pp512", info=Info(sweep_id=sweeps[0]))
     lone_old, lone_new = record("512/5"), record("512/5")
     assert latest([old, new_a, other, new_b, lone_old, lone_new]) == [new_a, other, new_b, lone_new]
+
+
+def test_neither_own_nor_published_records_hide_the_other() -> None:
+    """The first sweep on a fresh checkout leaves the committed reference in the table."""
+    reference = Info(sweep_id=new_uuid7(), case_key="c/0", redacted=True)
+    published = [record(info=reference), record(info=reference)]
+    own = record(info=Info(sweep_id=new_uuid7(), case_key="c/0"))
+    assert latest([*published, own]) == [*published, own]
+    table = build_table([*published, own])
+    assert {(t["whose"], t["n"]) for t in texts_of(table)} == {("published", "2"), ("own", "1")}
+    assert {"whose", "n"}.isdisjoint(headers(build_table(published))), "where all rows agree they say nothing"
+    elsewhere = record(who=identity(model="other"), info=Info(redacted=True))
+    assert "whose" in headers(build_table([own, elsewhere])), "rows need not look alike"
+
+
+def test_a_record_is_found_by_what_the_table_shows() -> None:
+    two = [record(), record()]
+    (row,) = texts_of(build_table(two))
+    assert two[1].record_id.endswith(row["record"]) and len(row["record"]) == 6
+    (cells,) = csv.DictReader(io.StringIO(render_csv(build_table(two))))
+    assert cells["record_ids"] == " ".join(one.record_id for one in two)
+
+
+def test_a_record_with_warnings_says_so_in_every_table() -> None:
+    hot, calm = (record(w, warnings=each) for w, each in (("tg4", ["a", "hot"]), ("pp512", [])))
+    also = record(warnings=["hot"])
+    table = build_table([hot, also, calm])
+    assert {(t["workload"], t["status"], t["warnings"]) for t in texts_of(table)} == {
+        ("tg4", "ok!", "a; hot"), ("pp512", "ok", "–"),
+    }  # fmt: skip
+    rows = list(csv.DictReader(io.StringIO(render_csv(table))))
+    assert {(row["status"], row["warnings"]) for row in rows} == {("ok", "a; hot"), ("ok", "")}
+    text = render_terminal(table)
+    assert "ok!" in text and text.endswith("\nsmollm2-135m-int8 onnx tg4: warning: a; hot\n")
+    assert "warnings" not in headers(build_table([calm]))
+
+
+def test_the_gate_of_an_exact_row_is_told() -> None:
+    exact = record(gate=Gate(verdict="passed", class_="f32", error=1e-6))
+    off = record("pp512", gate=Gate(verdict="failed", class_="f32", error=1e-3))
+    rows = {t["workload"]: t["gate"] for t in texts_of(build_table([exact, off]))}
+    assert rows == {"tg4": "exact", "pp512": "–"}
+    (cells,) = csv.DictReader(io.StringIO(render_csv(build_table([exact]))))
+    assert cells["gate_ratio"] == "", "a column of numbers"
 
 
 def test_a_case_that_failed_and_now_executes_shows_what_it_does_now() -> None:
@@ -162,6 +212,34 @@ def test_the_usual_table_fits_80_columns() -> None:
     assert "\x1b" not in text and "\x1b[" in render_terminal(build_table(records), color=True)
 
 
+def test_long_names_break_behind_hyphens_whether_colored_or_not() -> None:
+    name = "a-model-of-a-very-long-name-that-nobody-remembers-7b"
+    records = [
+        record("512/5", who=identity("512/5", model=name, provider=f"{p}ExecutionProvider"), warnings=["hot"])
+        for p in ("CPU", "Other")
+    ]
+    table = build_table(records)
+    plain = render_terminal(table)
+    first_row = [line.split()[0] for line in plain.splitlines()[1:]][: (plain.count("\n") - 2) // 2]
+    assert len(first_row) > 1 and "".join(first_row) == f"{name}-int8"
+    assert all(part.endswith("-") for part in first_row[:-1])
+    assert max(map(len, plain.splitlines())) <= 80 and " CPU " in plain and "ExecutionProvider" not in plain
+    colored = render_terminal(table, color=True)
+    assert "\x1b[" in colored
+    assert [line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", colored).splitlines()] == plain.splitlines()
+
+
+def test_equal_reasons_share_one_line() -> None:
+    rows = [
+        record(w, who=identity(w, backend=b), status="failed", reason=OUT_OF_MEMORY, samples=[])
+        for w in ("tg4", "pp512")
+        for b in ("onnx", "xpu")
+    ]
+    text = " ".join(render_terminal(build_table(rows)).split())
+    assert text.count("out of memory") == 1
+    assert "smollm2-135m-int8 onnx pp512, tg4; smollm2-135m-int8 xpu pp512, tg4: failed: out of memory;" in text
+
+
 words = st.text(st.characters(categories=["L", "N", "P"], max_codepoint=0x24F), min_size=1, max_size=30)
 
 
@@ -177,7 +255,7 @@ def test_no_number_is_ever_cut(rows: list[tuple[str, str, float]], width: int) -
     for row in table.rows:
         for column in table.columns:
             if column.numeric:
-                assert column.text(column.of(row)) in text
+                assert column.read(row) in text
 
 
 def test_an_empty_table_is_only_its_header() -> None:
