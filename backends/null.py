@@ -44,6 +44,9 @@ class Null:
     def support(self, case: Case) -> Support:
         return Support(ok=True)
 
+    def resident_ratio(self, case: Case) -> float:
+        return 0.0
+
     def prepare(self, case: Case, artifact: Artifact, into: Path, progress: Progress) -> Prepared:
         return Prepared(path=str(into), files=())
 

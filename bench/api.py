@@ -207,6 +207,12 @@ class Backend(Protocol):
     def support(self, case: Case) -> Support:
         """Pure and total: decided from the case alone, without the runtime."""
 
+    def resident_ratio(self, case: Case) -> float:
+        """Bytes of weights that the runtime holds in memory once loaded, per byte of the canonical file.
+
+        Pure, decided from the case alone; 0.0 for a backend without a model. The plan's memory stands on it.
+        """
+
     def prepare(self, case: Case, artifact: Artifact, into: Path, progress: Progress) -> Prepared:
         """Write into the empty folder `into` what `open` needs, for both fidelities; bounded memory, never timed."""
 

@@ -1,4 +1,4 @@
-"""From what is asked to what will be executed: load groups of cases, what they need, and whether that fits. Pure."""
+"""From what is asked to what will be executed: load groups of cases. Pure."""
 
 from __future__ import annotations
 
@@ -12,25 +12,11 @@ from difflib import get_close_matches
 from typing import Any
 
 from bench.api import Backend
-from bench.errors import PrerequisiteError, UsageError
-from bench.spec import Catalog, layer_parameters, parse_workload
+from bench.errors import UsageError
+from bench.spec import Catalog, parse_workload
 from bench.types import Arch, Case, Fidelity, LoadGroup, Option, Support, Workload
-from bench.units import MIB, render_bytes
 
 SMALLEST_KV_CAPACITY = 1024
-WEIGHT_BITS = {"int8": 8.5, "int4": 4.5, "fp16": 16.0, "bf16": 16.0}
-"""Bits of one weight in the canonical file, its share of a float16 scale included."""
-TABLE_BITS = {**WEIGHT_BITS, "int4": 8.5}
-"""The same for the embedding and lm_head."""
-
-KV_BYTES = 4
-"""Bytes of one number in the cache: float32, the widest that a runtime keeps."""
-GATE_POSITIONS = 32
-"""Positions whose logits a runtime holds at once while it is gated."""
-RUNTIME_SHARE, RUNTIME_BYTES = 1.25, 512 * MIB
-"""Host memory over the weights: ONNX Runtime peaks at 1.29 times 8.1 GB of weights while it loads them."""
-FILE_BYTES_PER_S = 3e8
-"""At which weights are written, converted and loaded; only for the estimated minutes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,25 +43,6 @@ class Plan:
 
     groups: tuple[LoadGroup, ...]
     refused: tuple[tuple[Case, Support], ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
-    """What one load group needs, at most about. `host_bytes` is the peak of its worker with everything in host memory.
-
-    `minutes` counts preparing, loading, and the steps of all repetitions and launches at the rates given.
-    """
-
-    artifact_bytes: int
-    prepared_bytes: int
-    kv_bytes: int
-    logits_bytes: int
-    host_bytes: int
-    minutes: float
-
-    @property
-    def disk_bytes(self) -> int:
-        return self.artifact_bytes + self.prepared_bytes
 
 
 def make_plan(request: Request, catalog: Catalog, adapters: Mapping[str, Backend]) -> Plan:
@@ -152,59 +119,6 @@ def parse_options(backend: str, known: Mapping[str, Option], raw: Mapping[str, s
     }
 
 
-def weight_bytes(arch: Arch, scheme: str) -> int:
-    """Bytes of all weights of the canonical file, the embedding table included."""
-    layers = arch.layers * layer_parameters(arch) * WEIGHT_BITS[scheme]
-    return math.ceil((layers + _table_weights(arch) * TABLE_BITS[scheme]) / 8)
-
-
-def estimate(
-    group: LoadGroup,
-    *,
-    read_bytes_per_s: float,
-    flops: float,
-    repetitions: int,
-    launches: int = 1,
-    computes: bool = True,
-) -> Estimate:
-    """What a load group needs, from the read bandwidth and the arithmetic rate of the device.
-
-    `computes` False is a backend without a model: it needs nothing. Attention's arithmetic is left out.
-    """
-    case, arch = group.first, group.first.arch
-    if not computes:
-        return Estimate(
-            artifact_bytes=0, prepared_bytes=0, kv_bytes=0, logits_bytes=0, host_bytes=RUNTIME_BYTES, minutes=0.0
-        )
-    weights = weight_bytes(arch, case.scheme)
-    kv = 2 * arch.layers * arch.kv_rows * group.kv_capacity * group.batch * KV_BYTES
-    logits = GATE_POSITIONS * group.batch * arch.vocab * 4
-    busy_s = sum(_seconds(member, read_bytes_per_s, flops) for member in group.cases) * (repetitions + 1)
-    file_s = weights / FILE_BYTES_PER_S
-    return Estimate(
-        artifact_bytes=weights,
-        prepared_bytes=weights,
-        kv_bytes=kv,
-        logits_bytes=logits,
-        host_bytes=math.ceil(weights * RUNTIME_SHARE) + kv + logits + RUNTIME_BYTES,
-        minutes=(2 * file_s + launches * (file_s + busy_s)) / 60,
-    )
-
-
-def check_fits(needed: Estimate, free_disk_bytes: int | None, host_available_bytes: int | None) -> None:
-    """PrerequisiteError where disk or memory cannot hold an estimate; None for what is available: not checked."""
-    if free_disk_bytes is not None and needed.disk_bytes > free_disk_bytes:
-        raise PrerequisiteError(
-            f"needs {render_bytes(needed.disk_bytes)} of disk, {render_bytes(free_disk_bytes)} are free",
-            remedy="`bench cache prune` frees space, BENCH_CACHE names another folder",
-        )
-    if host_available_bytes is not None and needed.host_bytes > host_available_bytes:
-        raise PrerequisiteError(
-            f"needs {render_bytes(needed.host_bytes)} of memory, {render_bytes(host_available_bytes)} are available",
-            remedy="choose a smaller model, scheme, batch or depth, or end other programs",
-        )
-
-
 def _check(request: Request) -> None:
     for flag, value in (("--launches", request.launches), ("--repetitions", request.repetitions)):
         if value < 1:
@@ -257,14 +171,16 @@ def _parse_option(where: str, option: Option, text: str) -> Any:
     if option.choices and text not in option.choices:
         raise UsageError(f"{text!r} is no choice", where=where, cause=f"choices: {', '.join(option.choices)}")
     try:
-        value = words[text.lower()] if option.kind is bool else option.kind(text)
+        value: Any = words[text.lower()] if option.kind is bool else option.kind(text)
     except (ValueError, KeyError):
         value = None
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         kind = {bool: "true or false", int: "a whole number", float: "a number"}.get(option.kind, "text")
         raise UsageError(f"{text!r} is not {kind}", where=where, cause=option.help)
     if option.minimum is not None and value < option.minimum:
-        raise UsageError(f"{value} is too few", where=where, cause=option.help, remedy=f"give at least {option.minimum}")
+        raise UsageError(
+            f"{value} is too few", where=where, cause=option.help, remedy=f"give at least {option.minimum}"
+        )
     return value
 
 
@@ -272,20 +188,6 @@ def _listing(known: Mapping[str, Option]) -> str:
     if not known:
         return "it takes no options"
     return "it takes " + ", ".join(f"{key} ({option.help})" for key, option in sorted(known.items()))
-
-
-def _table_weights(arch: Arch) -> int:
-    return arch.vocab * arch.hidden * (1 if arch.tied else 2)
-
-
-def _seconds(case: Case, read_bytes_per_s: float, flops: float) -> float:
-    """Of one repetition: prefill bound by arithmetic, decode by reading the weights and the filled cache."""
-    arch, workload = case.arch, case.workload
-    matrices = arch.layers * layer_parameters(arch)
-    read = (matrices * WEIGHT_BITS[case.scheme] + arch.vocab * arch.hidden * TABLE_BITS[case.scheme]) / 8
-    filled = 2 * arch.layers * arch.kv_rows * KV_BYTES * workload.positions * workload.batch
-    prefill_s = 2 * matrices * workload.batch * (workload.depth + workload.prompt_tokens) / flops
-    return prefill_s + workload.decode_steps * (read + filled) / read_bytes_per_s
 
 
 def _unique(items: Iterable[Any]) -> list[Any]:

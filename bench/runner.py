@@ -82,7 +82,8 @@ class Sweep:
                 while pending:
                     # A worker that died takes none of the others' cases with it: they get a fresh one.
                     pending = self._launch(LoadGroup(cases=tuple(pending)), index, preparer)
-        self.journal.finish()
+        if not self.journal.missing():
+            self.journal.finish()
 
     def _launch(self, group: LoadGroup, index: int, preparer: Preparer) -> list[Case]:
         """One launch, committed; returns the cases that still need one."""

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from bench import registry
 from bench.errors import BenchError
-from bench.plan import weight_bytes
+from bench.needs import weight_bytes
 from bench.spec import SCHEMES, Catalog, load_catalog, parse_workload
 from bench.types import Availability
 from bench.units import NOT_MEASURED, render_bytes, render_number

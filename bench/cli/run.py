@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from contextlib import nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import msgspec
 from bench import registry
 from bench.api import Backend
 from bench.cli.display import Lines, Terminal, display
-from bench.cli.planned import check_plan, print_plan
+from bench.cli.planned import check_plan, default_timeout_s, due_of, print_plan, too_short
+from bench.cli.resume import cases_told, check_same, interrupted_sweep, resume_command
 from bench.errors import CaseError, InvalidMeasurement, PrerequisiteError, UsageError
 from bench.plan import Plan, Request, make_plan
 from bench.preparing import Settings
@@ -56,7 +58,7 @@ class Names(click.ParamType[tuple[str, ...]]):
 @click.option("--chunk", type=int, default=512, show_default=True, help="Most tokens of a prefill step.")
 @click.option("--set", "options", metavar="KEY=VALUE", multiple=True, help="Option of the backend.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of token ids and of the order of cases.")
-@click.option("--timeout", metavar="1h", default="1h", show_default=True, help="Most time of one launch.")
+@click.option("--timeout", metavar="1h", help="Most time of one launch; else 1h, or 4 times what is expected.")
 @click.option("--python", default=sys.executable, metavar="PATH", help="Interpreter of the worker.")
 @click.option("--models", "model_files", type=click.Path(path_type=Path), multiple=True, help="More models.toml.")
 @click.option("--results", metavar="DIR", help="The store (else $BENCH_RESULTS).")
@@ -67,7 +69,7 @@ def run(
     devices: tuple[str, ...] | None,
     options: tuple[str, ...],
     budget: str | None,
-    timeout: str,
+    timeout: str | None,
     python: str,
     model_files: tuple[Path, ...],
     results: str | None,
@@ -80,22 +82,29 @@ def run(
 
     bench run --backend onnx --model smollm2-135m-int8
     """
-    store = Store(locate_store(results))
-    journal = _journal(store) if resume else None
-    if journal:
-        told = journal.plan
-    else:
-        if not asked["backends"] or not asked["models"]:
-            flag, noun = ("--model", "models") if asked["backends"] else ("--backend", "backends")
-            raise UsageError("is missing", where=flag, remedy=f"`bench list {noun}` shows what there is")
-        told = {
-            "request": {**asked, "devices": devices or (None,), "options": _pairs(options)},
-            "budget_s": _duration("--budget", budget) if budget else None,
-            "timeout_s": _duration("--timeout", timeout),
-            "model_files": [str(path.absolute()) for path in model_files],
-            "python": python,
-            "command": shlex.join(["bench", *sys.argv[1:]]),
-        }
+    store, goes_on = Store(locate_store(results)), resume_command(results)
+    if resume:
+        journal = interrupted_sweep(store)
+        with nullcontext() if only_plan else journal.held():
+            return _sweep(journal.plan, store, journal, only_plan, as_json, goes_on)
+    if not asked["backends"] or not asked["models"]:
+        flag, noun = ("--model", "models") if asked["backends"] else ("--backend", "backends")
+        raise UsageError("is missing", where=flag, remedy=f"`bench list {noun}` shows what there is")
+    told = {
+        "request": {**asked, "devices": devices or (None,), "options": _pairs(options)},
+        "budget_s": _duration("--budget", budget) if budget else None,
+        "timeout_s": _duration("--timeout", timeout) if timeout else None,
+        "model_files": [str(path.absolute()) for path in model_files],
+        "python": python,
+        "command": shlex.join(["bench", *sys.argv[1:]]),
+    }
+    return _sweep(told, store, None, only_plan, as_json, goes_on)
+
+
+def _sweep(
+    told: dict[str, Any], store: Store, journal: Journal | None, only_plan: bool, as_json: bool, goes_on: str
+) -> int:
+    """Plan what was told, check that it fits, and execute what `journal` misses of it; None: all, with a new one."""
     request = msgspec.convert(told["request"], Request)
     catalog = load_catalog([Path(path) for path in told["model_files"]])
     asked_for = {name: registry.load(name) for name in request.backends}
@@ -105,19 +114,29 @@ def run(
         launches=request.launches,
         repetitions=request.repetitions,
         budget_s=told["budget_s"],
-        timeout_s=told["timeout_s"],
         python=told["python"],
         seed=request.seed,
         targets={adapter.name: registry.target(name) for name, adapter in asked_for.items()},
     )
+    keys = planned_keys(plan, settings)
+    if journal:
+        check_same(journal, plan, keys)
+    missing = set(journal.missing() if journal else keys)
+    due = due_of(plan, adapters, settings, missing)
     if only_plan:
-        print_plan(plan, adapters, settings)
-    check_plan(plan, adapters, settings)
+        print_plan(plan, due, missing)
+    check_plan(due)
+    if told["timeout_s"] and (warning := too_short(due, told["timeout_s"])):
+        click.echo(warning, err=True)
     if only_plan:
         return 0
+    settings = replace(settings, timeout_s=told["timeout_s"] or default_timeout_s(due))
+    if journal:
+        return _execute(plan, settings, store, journal, adapters, told["command"], as_json, True, goes_on)
     store.check_writable()
-    journal = journal or Journal.create(store, {**told, "request": asdict(request)}, planned_keys(plan, settings))
-    return _execute(plan, settings, store, journal, adapters, told["command"], as_json, resume)
+    journal = Journal.create(store, {**told, "request": asdict(request), "cases": cases_told(plan)}, keys)
+    with journal.held():
+        return _execute(plan, settings, store, journal, adapters, told["command"], as_json, False, goes_on)
 
 
 def _execute(
@@ -129,6 +148,7 @@ def _execute(
     command: str,
     as_json: bool,
     resumed: bool,
+    goes_on: str,
 ) -> int:
     """Execute the sweep and show what it left; the exit code is the most serious of its records'."""
     records: list[Record] = []
@@ -155,7 +175,7 @@ def _execute(
         try:
             sweep.execute()
         except (KeyboardInterrupt, BrokenPipeError) as error:  # nobody reads the records any more
-            watcher.say(f"interrupted; what is measured is kept in {store.root}; `bench run --resume` goes on")
+            watcher.say(f"interrupted; what is measured is kept in {store.root}; `{goes_on}` goes on")
             raise KeyboardInterrupt from error
     if not as_json:
         if sys.stdout.isatty():
@@ -189,13 +209,6 @@ def _say(watcher: Terminal | Lines, record: Record, store: Store) -> None:
     log = store.launch_path(record.launch_id) / "worker.log"
     if record.status == "failed" and log.is_file():
         watcher.say(f"  log: {log}")
-
-
-def _journal(store: Store) -> Journal:
-    journal = Journal.open_latest_unfinished(store)
-    if journal is None:
-        raise UsageError("nothing to resume: no interrupted sweep", where=str(store.root), remedy="leave --resume out")
-    return journal
 
 
 def _pairs(options: Sequence[str]) -> dict[str, str]:

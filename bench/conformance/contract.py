@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,17 @@ def support_is_pure_and_total(subject: Subject) -> None:
     """support() answers every case of the grid without the runtime, twice alike, and gives reason and detail for no."""
     problems = subject.isolated["support"]
     demand(not problems, "; ".join(problems[:3]))
+
+
+def resident_ratio_is_a_share_of_the_file(subject: Subject) -> None:
+    """resident_ratio() gives a finite number for every supported case, above 0 where something is computed."""
+    for variant in _FOR_EVERY_SCHEME:
+        case = subject.case(variant)
+        if not subject.backend.support(case).ok:
+            continue
+        ratio = subject.backend.resident_ratio(case)
+        demand(0 <= ratio < math.inf, f"resident_ratio() is {ratio} for {variant.scheme}")
+        demand(ratio > 0 or not subject.backend.computes, f"resident_ratio() is {ratio} for {variant.scheme}")
 
 
 def what_support_refuses_does_not_execute(subject: Subject) -> None:
@@ -163,6 +175,7 @@ CHECKS = (
     Check(probe_tells_versions, computing=False),
     Check(requirements_name_packages, computing=False),
     Check(support_is_pure_and_total, computing=False),
+    Check(resident_ratio_is_a_share_of_the_file, computing=False),
     Check(what_support_refuses_does_not_execute),
     Check(session_signatures_are_the_protocols, _ONE, computing=False),
     Check(preparing_twice_gives_the_same_bytes, _FOR_EVERY_SCHEME),

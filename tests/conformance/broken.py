@@ -47,6 +47,11 @@ class FickleSupport(Null):
         return Support(ok=False, reason="NEVER", detail=str(len(self.asked)))
 
 
+class HoldsNothing(Onnx):
+    def resident_ratio(self, case: Case) -> float:
+        return 0.0
+
+
 class WithSession(Null):
     session: type[NullSession]
 

@@ -20,7 +20,7 @@ LAYERS = [
     ("errors", "units"),
     ("types",),
     ("api",),
-    ("spec", "plan", "registry"),
+    ("spec", "plan", "needs", "registry"),
     ("protocol", "ceiling", "measure", "parity", "gate", "attest", "artifacts", "collector", "stats", "results"),
     ("worker", "tasks", "child", "launch", "preparing", "recording", "runner", "reports", "conformance"),
     ("cli", "__main__"),

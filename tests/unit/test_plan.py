@@ -13,22 +13,8 @@ from hypothesis import strategies as st
 
 from bench.api import Backend
 from bench.errors import PrerequisiteError, UsageError
-from bench.plan import (
-    LOAD_SHARE,
-    RUNTIME_BYTES,
-    Estimate,
-    Request,
-    case_key,
-    check_disk,
-    check_memory,
-    estimate,
-    group_cases,
-    kv_capacity,
-    make_plan,
-    parse_options,
-    shuffled,
-    weight_bytes,
-)
+from bench.needs import LOAD_SHARE, RUNTIME_BYTES, Estimate, check_disk, check_memory, estimate, weight_bytes
+from bench.plan import Request, case_key, group_cases, kv_capacity, make_plan, parse_options, shuffled
 from bench.spec import Catalog, Model, parameters, parse_workload
 from bench.types import Arch, Case, Option, Support
 
@@ -272,10 +258,10 @@ def test_a_launch_takes_its_budget_at_least() -> None:
 
 
 def test_what_does_not_fit_is_refused_with_numbers_and_remedy() -> None:
-    check_disk(1000, 1000)
-    check_memory(1000, 1000)
-    check_memory(1000, None)
+    check_disk(1000, 1000, where="x")
+    check_memory(1000, 1000, where="x")
+    check_memory(1000, None, where="x")
     with pytest.raises(PrerequisiteError, match=r"needs 1.* of disk, 0 B are free; .*prune"):
-        check_disk(1000, 0)
+        check_disk(1000, 0, where="x")
     with pytest.raises(PrerequisiteError, match=r"needs 1.* of memory, 999 B are available"):
-        check_memory(1000, 999)
+        check_memory(1000, 999, where="x")

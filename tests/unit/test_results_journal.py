@@ -67,7 +67,7 @@ def test_one_process_at_a_time_holds_a_sweep(store: Store) -> None:
     other = Journal.open(store, journal.sweep_id)
     with journal.held():
         execute(store, journal, "x")
-        with pytest.raises(BusyError, match="executed by another process.*wait until it ends") as error, other.held():
+        with pytest.raises(BusyError, match=r"executed by another process.*wait until it ends") as error, other.held():
             pass
         assert error.value.exit_code == 75
     with other.held():
