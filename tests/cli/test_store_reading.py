@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import io
 import json
+import os
+import pty
+import re
 import shutil
+import struct
+import subprocess
+import sys
+import termios
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from bench.results.record import Record, encode
-from bench.results.schema import Reason
+from bench.results.schema import Info, Reason
 from bench.results.store import Store
 from tests.cli.conftest import refused
 from tests.records import identity, record, samples
-from tests.sweeps.conftest import Bench
+from tests.sweeps.conftest import Bench, environment
 
 
 @pytest.fixture
@@ -109,6 +117,37 @@ def test_figures_of_what_must_not_be_believed_stand_in_no_table(bench: Bench, st
         assert all(bool(figure) == shown for figure in figures), backend
     (kept,) = [line for line in bench("table", "--format", "json").printed if line["status"] == "invalid"]
     assert kept["summary"]["tg_tokens_per_s"]["value"] > 1e5, "the record keeps what was measured"
+
+
+def test_a_redacted_record_can_be_published_in_place(bench: Bench, store: Store) -> None:
+    mine = record(info=Info(host={"hostname": "lab-gpu-07"}, command="bench run --weights /home/alice/m.gguf"))
+    keep(store, mine)
+    for secret in ("lab-gpu-07", "alice"):
+        assert secret in bench("show", mine.record_id, "--json").out
+        assert secret not in bench("show", mine.record_id, "--redacted").out
+        assert secret not in bench("show", mine.record_id, "--redacted", "--json").out
+    assert str(store.root) not in bench("show", mine.record_id, "--redacted").out, "a path may tell a name too"
+    published = bench("show", mine.record_id, "--redacted", "--json")
+    assert published.out.count("\n") == 1 and "summary" not in published.printed[0]
+    record_file(store, mine).write_text(published.out)
+    (kept,) = store.records()
+    assert kept.info.redacted and (kept.record_id, kept.samples) == (mine.record_id, mine.samples)
+
+
+def test_a_terminal_of_80_columns_shows_what_a_pipe_gets(bench: Bench, store: Store, tmp_path: Path) -> None:
+    long = identity("512/5", model="deepseek-r1-distill-qwen-7b", backend="openvino")
+    keep(store, record("512/5", who=long, warnings=["hot"]), record("512/5"))
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    given = {**environment(tmp_path), "BENCH_RESULTS": str(store.root), "TERM": "xterm-256color"}
+    subprocess.run([sys.executable, "-m", "bench", "table"], env=given, cwd=tmp_path, stdout=theirs, check=True)
+    os.close(theirs)
+    shown = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    assert "\x1b[" in shown
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines()
+    assert [line.rstrip() for line in lines] == bench("table").out.splitlines()
+    assert max(map(len, lines)) <= 80
 
 
 def test_formats_and_selectors(bench: Bench, store: Store) -> None:

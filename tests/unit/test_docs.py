@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
 METHOD = (ROOT / "docs" / "method.md").read_text(encoding="utf-8")
 BACKENDS = (ROOT / "docs" / "adding-a-backend.md").read_text(encoding="utf-8")
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "results" / "README.md"])
 EXAMPLE = re.findall(r"^```python\n(.*?)^```", BACKENDS, re.M | re.S)[0]
 REPOSITORY_PATH = re.compile(r"(?:bench|backends|tests|scripts|docs|\.ci)/[\w./-]*|constraints\.txt|pyproject\.toml")
 

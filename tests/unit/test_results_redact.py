@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from pathlib import Path
 
 import pytest
 
-from bench.results.record import encode
+from bench.results.record import decode, encode
 from bench.results.redact import redact, redact_text, secrets_of
 from bench.results.schema import Claim, Covariates, DeviceRef, Info, Reason, Weights
 from tests.records import FACTS, identity, record
 
+ROOT = Path(__file__).parents[2]
 REVEALING = record(
     status="failed",
     reason=Reason(what="no /home/alice/models/x.gguf on lab-gpu-07", cause="alice has no rights"),
@@ -100,3 +103,21 @@ def test_text_of_a_log(text: str, clean: str) -> None:
 def test_secrets_are_what_is_named_so_and_long_enough() -> None:
     few = record(info=Info(host={"user": "root", "hostname": "pc", "node": "lab-3"}))
     assert secrets_of(few) == {"lab-3"}
+
+
+def test_what_is_committed_is_redacted_and_nothing_else_is_added() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("no checkout")
+
+    def git(*words: str) -> list[str]:
+        done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True)
+        return done.stdout.splitlines()
+
+    committed = [ROOT / name for name in git("ls-files", "results/launches")]
+    assert committed and not git("ls-files", "results/sweeps")
+    for path in committed:
+        assert path.name.startswith("record-"), "a log or events are not redacted"
+        one = decode(path.read_bytes(), path)
+        assert one.info.redacted and json.loads(encode(redact(one))) == json.loads(path.read_bytes())
+    mine = ["results/launches/2026/11/x/record-y.json", "results/sweeps/x.jsonl"]
+    assert git("check-ignore", *mine) == mine
