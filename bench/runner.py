@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -225,11 +226,13 @@ class Sweep:
             raise PrerequisiteError(found.reason or "not available", where=where, remedy=found.remedy)
         if provider and found.providers and provider not in found.providers:
             needed = backend.requirements(provider)
+            index = ["--index-url", needed.index_url] if needed.index_url else []
+            present = f"present: {', '.join(found.providers)}"
             raise PrerequisiteError(
                 f"there is no {provider} here",
                 where=where,
-                cause=f"present: {', '.join(found.providers)}",
-                remedy=f"pip install {' '.join(needed.packages)}; {needed.notes}"
+                cause=f"{present}; {needed.notes}" if needed.notes else present,
+                remedy=shlex.join([self.settings.python, "-m", "pip", "install", *index, *needed.packages])
                 if needed.notes
                 else "install the build of the runtime or the plugin that brings it",
             )

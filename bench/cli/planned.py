@@ -113,7 +113,8 @@ def too_short(due: Sequence[Due], timeout_s: float) -> str | None:
     if longest is None or longest.needed.launch_s <= timeout_s:
         return None
     expected = _minutes(longest.needed.launch_s / 60)
-    return f"--timeout {render_duration(timeout_s)} is short: a launch of {longest.label} may take about {expected}"
+    what = f"--timeout {render_duration(timeout_s)} is short: a launch of {longest.label} may take about {expected}"
+    return f"{what}; leave it out to have enough"
 
 
 def _still_to_write(due: Due) -> dict[Path, int]:

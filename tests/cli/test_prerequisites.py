@@ -85,6 +85,10 @@ def test_an_interpreter_without_numpy(bench: Bench, tmp_path: Path) -> None:
     ("words", "says"),
     [
         (("--provider", "MoonExecutionProvider"), ("no MoonExecutionProvider here", "present: ", "CPUExec")),
+        (
+            ("--provider", "MIGraphXExecutionProvider"),
+            ("brings MIGraphXExecutionProvider", f"{sys.executable} -m pip install onnxruntime-migraphx 'onnx>="),
+        ),
         (("--device", "moon"), ("no device moon", "bench list devices")),
     ],
 )  # fmt: skip

@@ -97,3 +97,9 @@ def test_the_plan_of_a_resumed_sweep_is_what_it_misses(tmp_path: Path, bench: Be
     interrupt(tmp_path, start(tmp_path, *scripted("rewind@9:hang", *launches, workload="tg4,tg8")))
     assert "3 cases, 2 launches" in bench("run", "--resume", "--plan").out
     assert len(list(Store(tmp_path / "results").records())) == 1, "nothing was executed"
+
+
+def test_a_time_limit_that_is_too_short_is_told_before_anything_starts(bench: Bench) -> None:
+    words = scripted("", "--budget", "2h", "--plan", workload="tg8")
+    assert "--timeout 60.0 s is short" in bench(*words, "--timeout", "60s").err
+    assert bench(*words).err == ""
