@@ -113,7 +113,7 @@ def popen(tmp_path: Path, *command: str) -> subprocess.Popen[str]:
     ("module", "function"),
     [
         ("bench.artifacts.cache", "synthesize"),
-        ("bench.artifacts.reference", "_computed"),
+        ("bench.artifacts.reference", "compute_reference"),
         ("bench.artifacts.cache", "seal"),
     ],
 )
