@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,11 @@ import click
 import msgspec
 
 from bench import registry
-from bench.api import Backend
 from bench.cli.display import Lines, Terminal, display
 from bench.cli.planned import check_plan, default_timeout_s, due_of, print_plan, too_short
 from bench.cli.resume import cases_told, check_same, interrupted_sweep, resume_command
 from bench.errors import CaseError, InvalidMeasurement, PrerequisiteError, UsageError
-from bench.plan import Plan, Request, make_plan
+from bench.plan import Request, make_plan
 from bench.preparing import Settings
 from bench.reports.render import render_terminal
 from bench.reports.summary import render_json
@@ -131,25 +131,17 @@ def _sweep(
     if only_plan:
         return 0
     settings = replace(settings, timeout_s=told["timeout_s"] or default_timeout_s(due))
+    start = partial(Sweep, plan=plan, settings=settings, store=store, command=told["command"], adapters=adapters)
     if journal:
-        return _execute(plan, settings, store, journal, adapters, told["command"], as_json, True, goes_on)
+        click.echo(f"resumes `{told['command']}`: other flags of this call are not looked at", err=True)
+        return _execute(partial(start, journal=journal), store, as_json, goes_on)
     store.check_writable()
     journal = Journal.create(store, {**told, "request": asdict(request), "cases": cases_told(plan)}, keys)
     with journal.held():
-        return _execute(plan, settings, store, journal, adapters, told["command"], as_json, False, goes_on)
+        return _execute(partial(start, journal=journal), store, as_json, goes_on)
 
 
-def _execute(
-    plan: Plan,
-    settings: Settings,
-    store: Store,
-    journal: Journal,
-    adapters: dict[str, Backend],
-    command: str,
-    as_json: bool,
-    resumed: bool,
-    goes_on: str,
-) -> int:
+def _execute(start: Callable[..., Sweep], store: Store, as_json: bool, goes_on: str) -> int:
     """Execute the sweep and show what it left; the exit code is the most serious of its records'."""
     records: list[Record] = []
     with display() as watcher:
@@ -160,18 +152,7 @@ def _execute(
                 click.echo(render_json(record))
             _say(watcher, record, store)
 
-        if resumed:
-            watcher.say(f"resumes `{command}`: other flags of this call are not looked at")
-        sweep = Sweep(
-            plan=plan,
-            settings=settings,
-            store=store,
-            journal=journal,
-            watcher=watcher,
-            observe=observe,
-            command=command,
-            adapters=adapters,
-        )
+        sweep = start(watcher=watcher, observe=observe)
         try:
             sweep.execute()
         except (KeyboardInterrupt, BrokenPipeError) as error:  # nobody reads the records any more
