@@ -30,8 +30,6 @@ from bench.types import (
     Support,
 )
 
-API_VERSION = 1
-
 GROUP = 32
 """Codes that share a scale in every quantized scheme of the canonical file."""
 

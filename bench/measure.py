@@ -61,10 +61,12 @@ def token_ids(workload: Workload, vocab: int, seed: int, repetition: int) -> Int
 
 def feed(session: Session, ids: Int32, chunk: int, progress: Progress | None = None) -> None:
     """Prefill `ids` [rows, n] in steps of at most `chunk` tokens."""
-    for start in range(0, ids.shape[1], chunk):
-        session.step(ids[:, start : start + chunk])
+    done = 0
+    for part in _chunks(ids, chunk):
+        session.step(part)
+        done += part.shape[1]
         if progress:
-            progress(min(start + chunk, ids.shape[1]), ids.shape[1])
+            progress(done, ids.shape[1])
 
 
 def repetition(session: Session, workload: Workload, ids: Int32, clock: Clock, *, at_depth: bool) -> Sample:

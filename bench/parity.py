@@ -21,7 +21,7 @@ LOW, HIGH = 0.8, 1.25
 AGREE = 2**0.5 * HIGH
 """Two honest paths differ by two independent errors of one class."""
 ALIGNMENT_MARGIN = 0.1
-"""Chance leaves a cosine of 0.02 at most over the sampled errors; honest classes showed 0.28 and more."""
+"""Chance leaves a cosine of 0.02 at most over the sampled errors; honest int8 classes showed 0.27 and more."""
 ALIGNMENT_FLOOR = 0.05
 """Least alignment with a declared int8 class: three times what chance leaves over eight positions."""
 WORST_FACTOR = 2.0

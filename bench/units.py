@@ -7,12 +7,7 @@ Stored values are in base units. None means "not measured" and is shown as an en
 from __future__ import annotations
 
 NOT_MEASURED = "–"
-KIB, MIB, GIB = 2**10, 2**20, 2**30
-
-
-def seconds(value_ns: int) -> float:
-    """Nanoseconds of a monotonic clock as seconds."""
-    return value_ns / 1e9
+MIB, GIB = 2**20, 2**30
 
 
 def render_number(value: float | None, digits: int = 3) -> str:

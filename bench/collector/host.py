@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 import subprocess
 from collections.abc import Iterator
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from bench.ceiling import usable_cpus
 
 MACHINE_ID = Path("/etc/machine-id")
 
@@ -31,31 +32,27 @@ def host_id(machine_id: Path = MACHINE_ID) -> str:
 
 def cpu_name(root: Path = Path("/proc")) -> str:
     """The processor as the kernel names it."""
-    try:
-        for line in (root / "cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+    return _cpuinfo(root, "model name") or platform.processor() or platform.machine()
 
 
 def processor(root: Path = Path("/proc")) -> dict[str, str | None]:
     """What decides which kernels a runtime chooses: the processor's name and its instruction sets."""
-    flags = None
-    try:
-        for line in (root / "cpuinfo").read_text().splitlines():
-            if line.startswith(("flags", "Features")):
-                flags = line.partition(":")[2].strip()
-                break
-    except OSError:
-        pass
+    flags = _cpuinfo(root, "flags", "Features")
     return {"machine": platform.machine(), "name": cpu_name(root), "flags": flags}
+
+
+def _cpuinfo(root: Path, *keys: str) -> str | None:
+    """The first value under one of `keys` in /proc/cpuinfo; None where there is none."""
+    try:
+        lines = (root / "cpuinfo").read_text().splitlines()
+    except OSError:
+        return None
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(keys)), None)
 
 
 def cores_usable() -> int:
     """Logical processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(usable_cpus())
 
 
 def governor(root: Path = Path("/sys/devices/system/cpu/cpu0/cpufreq")) -> str | None:

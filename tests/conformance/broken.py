@@ -63,7 +63,7 @@ class WideIds(WithSession):
     class session(NullSession):
         def step(self, token_ids: Int32, want: Literal["last", "all"] = "last") -> Int32:
             wide: Any = super().step(token_ids, want).astype(np.int64)
-            return wide  # type: ignore[no-any-return]
+            return wide
 
 
 class OtherLogits(WithSession):
