@@ -23,7 +23,7 @@ AGREE = 2**0.5 * HIGH
 ALIGNMENT_MARGIN = 0.1
 """Chance leaves a cosine of 0.02 at most over the sampled errors; honest int8 classes showed 0.27 and more."""
 ALIGNMENT_FLOOR = 0.05
-"""Least alignment with a declared int8 class: three times what chance leaves over eight positions."""
+"""Least alignment with a declared class that `_has_floor`: three times what chance leaves over eight positions."""
 WORST_FACTOR = 2.0
 """Allowed worst position / worst predicted position: errors of honest rounding spread over all positions."""
 NOT_FINITE = "logits are not finite"
@@ -129,11 +129,16 @@ def _other_class(
 def _unaligned(declared: str, aligned: Mapping[str, float]) -> str | None:
     """Rounding to int8 leaves a trace of its direction; wrong weights of the same size do not.
 
-    For the other classes nothing is known yet of how much is left, and where nothing is sampled nothing is said.
+    Where nothing is sampled nothing is said.
     """
-    if declared not in aligned or not declared.startswith("a8-") or aligned[declared] >= ALIGNMENT_FLOOR:
+    if declared not in aligned or not _has_floor(declared) or aligned[declared] >= ALIGNMENT_FLOOR:
         return None
     return f"the errors are as large as {declared} makes them but unrelated to its own (cosine {aligned[declared]:.3f})"
+
+
+def _has_floor(declared: str) -> bool:
+    """How much is left is known of int8 activations and of an 8-bit cache; half precision leaves little (method.md)."""
+    return declared.startswith("a8-") or declared == "f32+kv8"
 
 
 def _one_position(worst: float, declared: str, reference: Reference, positions: slice) -> str | None:

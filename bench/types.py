@@ -5,6 +5,7 @@ None means "not measured" or "not known"; never 0, never a guess.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -48,6 +49,12 @@ class Arch:
     norm_eps: float
     tied: bool
     rope_scaling: RopeScaling | None = None
+
+    @classmethod
+    def from_json(cls, numbers: Mapping[str, Any]) -> Arch:
+        """The Arch whose `dataclasses.asdict` went through JSON; TypeError for unknown or missing names."""
+        scaling = numbers.get("rope_scaling")
+        return cls(**{**numbers, "rope_scaling": RopeScaling(**scaling) if scaling else None})
 
     @property
     def qkv_bias(self) -> bool:
@@ -217,6 +224,7 @@ class Evidence:
 
 
 Activations = Literal["f32", "f16", "bf16", "a8-g32", "a8-token", "a8-tensor"]
+Compute = Literal["f32", "f16", "bf16"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,7 +235,7 @@ class PhaseFacts:
     """
 
     activations: Activations
-    compute: Literal["f32", "f16", "bf16"]
+    compute: Compute
     kernels: dict[str, str] = field(default_factory=dict)
 
 
@@ -248,6 +256,7 @@ class Placement:
 class SessionFacts:
     """What a session really does, read back from the runtime; each item's origin stands in `evidence`.
 
+    `path` is for steps of 2 to 16 tokens of one row, where they compute otherwise than larger ones (`prefill`).
     `devices` are the ones that compute. `asked_placement` is the name that `placement` must carry for everything that
     computes. `resident_weight_bytes` is all weights as this runtime holds them; `embedding_bytes` the part that a
     decode step only looks rows up in (0 when the table serves as lm_head too). Both None where they cannot be known.
@@ -264,7 +273,14 @@ class SessionFacts:
     resident_weight_bytes: int | None
     embedding_bytes: int | None
     kv_bytes_per_token: int | None
+    path: PhaseFacts | None = None
     evidence: tuple[Evidence, ...] = ()
+
+    @property
+    def precision_classes(self) -> tuple[str, ...]:
+        """Ids of all phases' classes, each once, sorted."""
+        phases = (self.prefill, self.decode, self.path or self.prefill)
+        return tuple(sorted({precision_class(phase, self.kv_cache) for phase in phases}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,6 +294,7 @@ class MemoryUse:
 
 
 def precision_class(phase: PhaseFacts, kv_cache: str) -> str:
-    """The id of the error that a phase's declared precision predicts: `a8-g32`, `bf16`, `f32+kv8`, ..."""
-    base = phase.activations if phase.activations != "f32" else phase.compute
-    return base + ("+kv8" if kv_cache in ("u8", "i8") else "")
+    """The id of the error that a phase's declared precision predicts: `a8-g32`, `f32+kv8`, `a8-g32+bf16+kv8`, ..."""
+    base = phase.compute if phase.activations == "f32" else phase.activations
+    half = f"+{phase.compute}" if base.startswith("a8-") and phase.compute != "f32" else ""
+    return base + half + ("+kv8" if kv_cache in ("u8", "i8") else "")

@@ -14,7 +14,7 @@ from backends.onnx.failures import translated
 from backends.onnx.packages import CPU
 from bench.api import Codes
 from bench.errors import CaseError
-from bench.types import Arch, Float32, Int32, LoadGroup, MemoryUse, Prepared, RopeScaling, SessionFacts
+from bench.types import Arch, Float32, Int32, LoadGroup, MemoryUse, Prepared, SessionFacts
 
 MOST_BINDINGS = 8
 """Shapes kept bound; a workload has three: a full chunk, its last chunk, and one token."""
@@ -28,7 +28,7 @@ class OnnxSession:
         self._last: _Binding | None = None
         self._length = 0
         self._capacity, self._batch = group.kv_capacity, group.batch
-        self._arch = _arch(prepared.notes["arch"])
+        self._arch = Arch.from_json(prepared.notes["arch"])
         self._path = Path(prepared.path) / f"{group.first.fidelity}.onnx"
         self._asked = group.first.provider or CPU
         try:
@@ -167,8 +167,3 @@ def _rope_tables(inv_freq: list[float], capacity: int) -> tuple[Float32, Float32
     """cos and sin [capacity, head_dim / 2], computed in float64: float32 angles are wrong at long contexts."""
     angles = np.arange(capacity)[:, None] * np.array(inv_freq, np.float64)
     return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
-
-
-def _arch(notes: dict[str, Any]) -> Arch:
-    scaling = notes["rope_scaling"]
-    return Arch(**{**notes, "rope_scaling": RopeScaling(**scaling) if scaling else None})

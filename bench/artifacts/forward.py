@@ -5,7 +5,7 @@ Weights are read once, a range of rows at a time, for all classes together: memo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -73,11 +73,7 @@ class _Pass:
             self._head_rows(prefix + kind, normed, heads)
             for kind, heads in (("attn_q", arch.heads), ("attn_k", arch.kv_heads), ("attn_v", arch.kv_heads))
         )
-        query, key = self._rotated(query), self._rotated(key)
-        key, value = (
-            np.stack([c.cached(rows) for c, rows in zip(self.classes, cache, strict=True)]) for cache in (key, value)
-        )
-        mixed = self._attention(query, key, value)
+        mixed = self._attention(self._rotated(query), self._cached(self._rotated(key)), self._cached(value))
         self._add(self._linear(prefix + "attn_output", self._linear_inputs(mixed)))
         normed = self._linear_inputs(self._normed(self.hidden, prefix + "ffn_norm.weight"))
         gate, up = (self._linear(prefix + kind, normed) for kind in ("ffn_gate", "ffn_up"))
@@ -147,10 +143,21 @@ class _Pass:
         self.hidden = self._activations(self.hidden + update)
 
     def _activations(self, values: Float32) -> Float32:
-        return np.stack([c.activation(rows) for c, rows in zip(self.classes, values, strict=True)])
+        return self._rounded(PrecisionClass.activation, values)
 
     def _linear_inputs(self, values: Float32) -> Float32:
-        return np.stack([c.linear_input(rows) for c, rows in zip(self.classes, values, strict=True)])
+        return self._rounded(PrecisionClass.linear_input, values)
+
+    def _cached(self, values: Float32) -> Float32:
+        return self._rounded(PrecisionClass.cached, values)
+
+    def _rounded(self, rounding: Callable[[PrecisionClass, Float32], Float32], values: Float32) -> Float32:
+        """`values` themselves, overwritten class by class: copies of twenty classes are what memory would hold most."""
+        for each, rows in zip(self.classes, values, strict=True):
+            rounded = rounding(each, rows)
+            if rounded is not rows:
+                rows[...] = rounded
+        return values
 
 
 def _row_blocks(tensor: Codes) -> Iterator[tuple[int, Float32]]:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from bench.api import GROUP, Q4_BLOCK, Q8_BLOCK, CodeScheme
 from bench.errors import UsageError
-from bench.types import Arch, Family, RopeScaling
+from bench.types import Arch, Family
 
 FORMAT_VERSION = 1
 GGUF_NAME = "model.gguf"
@@ -173,8 +173,7 @@ def arch_to_json(arch: Arch) -> dict[str, Any]:
 
 def arch_from_json(numbers: Mapping[str, Any]) -> Arch:
     """The Arch behind `arch_to_json`; TypeError for unknown or missing names."""
-    scaling = numbers.get("rope_scaling")
-    return Arch(**{**numbers, "rope_scaling": RopeScaling(**scaling) if scaling else None})
+    return Arch.from_json(numbers)
 
 
 def artifact_digest(arch: Arch, scheme: str, tensors: Iterable[tuple[TensorSpec, str]]) -> str:

@@ -2,22 +2,30 @@
 
 Class ids are those of bench.types.precision_class: `f32`, `f16`, `bf16` (every activation is held in that type),
 `a8-g32`, `a8-token`, `a8-tensor` (inputs of linear layers in symmetric int8, one scale per group of 32, per token or
-per step; everything else in float32), each alone or with `+kv8` (keys and values cached in asymmetric uint8, one scale
-per token and head).
+per step; everything else in float32, or with `+f16` and `+bf16` held in that type before), each alone or with `+kv8`
+(keys and values cached in asymmetric uint8, one scale per token and head).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import get_args
 
 import numpy as np
 
 from bench.api import GROUP
-from bench.types import Activations, Float32
+from bench.types import Activations, Compute, Float32, PhaseFacts, precision_class
 
 KV8 = "+kv8"
-CLASSES: tuple[str, ...] = tuple(base + kv for kv in ("", KV8) for base in get_args(Activations))
+CLASSES: tuple[str, ...] = tuple(
+    dict.fromkeys(
+        precision_class(PhaseFacts(activations=activations, compute=compute), kv_cache)
+        for kv_cache, compute, activations in product(("f32", "u8"), get_args(Compute), get_args(Activations))
+        if compute == "f32" or activations != "a8-tensor"
+    )
+)
+"""Every class that is predicted, the plain ones first. Nothing known computes `a8-tensor` in half precision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,23 +39,23 @@ class PrecisionClass:
             raise ValueError(f"unknown precision class {self.id!r}; known: {', '.join(CLASSES)}")
 
     @property
-    def _base(self) -> str:
-        return self.id.removesuffix(KV8)
+    def _parts(self) -> list[str]:
+        return self.id.split("+")
 
     def activation(self, values: Float32) -> Float32:
         """What is left of an activation once it is stored: the result of every operation passes through here."""
-        if self._base == "f16":
+        if "f16" in self._parts:
             return values.astype(np.float16).astype(np.float32)
-        return round_bf16(values) if self._base == "bf16" else values
+        return round_bf16(values) if "bf16" in self._parts else values
 
     def linear_input(self, values: Float32) -> Float32:
         """[positions, columns] as the matrix product of a linear layer sees it."""
-        if self._base == "a8-g32":
+        if "a8-g32" in self._parts:
             grouped = values.reshape(*values.shape[:-1], -1, GROUP)
             return round_a8(grouped, axis=-1).reshape(values.shape)
-        if self._base == "a8-token":
+        if "a8-token" in self._parts:
             return round_a8(values, axis=-1)
-        return round_a8(values, axis=None) if self._base == "a8-tensor" else values
+        return round_a8(values, axis=None) if "a8-tensor" in self._parts else values
 
     def cached(self, values: Float32) -> Float32:
         """[positions, heads, head_dim] of keys or values as attention reads them back."""

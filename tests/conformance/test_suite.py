@@ -162,4 +162,4 @@ def test_errors_of_the_declared_size_that_point_elsewhere_are_seen(scratch: Path
         exact = np.stack([reference.logits for reference in references])
         logits = exact + (logits - exact) * np.float32(size[0] / size[1])
         with pytest.raises(Failure, match="a8-g32") if refused else nullcontext():
-            demand_class("prefill", logits, "a8-g32", references, everywhere)
+            demand_class("prefill", logits, ["a8-g32"], references, everywhere)
