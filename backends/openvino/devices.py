@@ -1,0 +1,124 @@
+"""Devices by name: which are present, and what one that is absent needs.
+
+Nothing here falls back, and nothing chooses: a device that is not there is a PrerequisiteError.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import openvino as ov
+
+from backends.openvino.failures import told
+from bench.errors import PrerequisiteError, UsageError
+from bench.types import Device
+
+DEFAULT = "CPU"
+CHOOSERS = ("AUTO", "MULTI", "BATCH")
+"""Devices of OpenVINO that choose others by themselves."""
+DRIVERS = {
+    "GPU": "install Intel's compute runtime (Debian, Ubuntu: apt install intel-opencl-icd ocl-icd-libopencl1, from "
+    "Intel's repository for new cards), and join the group that owns /dev/dri/renderD*: usermod -aG render $USER",
+    "NPU": "install the NPU driver (intel-driver-compiler-npu, intel-level-zero-npu and level-zero of "
+    "github.com/intel/linux-npu-driver), and join the group that owns /dev/accel: usermod -aG render $USER",
+}
+NODES = {"GPU": "/dev/dri", "NPU": "/dev/accel"}
+
+
+@cache
+def core() -> Any:
+    """The process's one Core: each further one would start threads of its own."""
+    return ov.Core()
+
+
+def present(core: Any) -> tuple[Device, ...]:
+    """The devices that the runtime tells of, each by its own name's index."""
+    return tuple(described(core, name) for name in core.available_devices)
+
+
+def described(core: Any, name: str) -> Device:
+    """`GPU.1` as a device: its kind, full name, index, and UUID where the plugin tells."""
+    kind, _, index = name.partition(".")
+    uuid = _property(core, name, "DEVICE_UUID")
+    return Device(
+        kind=kind.lower(),
+        name=str(_property(core, name, "FULL_DEVICE_NAME") or name),
+        index=int(index) if index.isdecimal() else 0,
+        uuid=None if uuid is None else str(uuid),
+    )
+
+
+def resolved(core: Any, asked: str | None) -> list[str]:
+    """The devices that `asked` (CPU, GPU, GPU.1, gpu:1, HETERO:GPU,CPU; None: CPU) names, as the runtime names them.
+
+    Raises PrerequisiteError where one is not here, UsageError where the name leaves the choice to OpenVINO.
+    """
+    name = normalized(asked)
+    if name.partition(":")[0] in CHOOSERS:
+        raise UsageError(
+            f"device {asked!r} lets OpenVINO choose",
+            where="backend openvino",
+            remedy=f"name one: {', '.join(core.available_devices)}",
+        )
+    return [listed(core, part) for part in name.removeprefix("HETERO:").split(",")]
+
+
+def normalized(asked: str | None) -> str:
+    """As OpenVINO writes it: `gpu:1` and `gpu.1` are GPU.1, `0` is CPU."""
+    name = (asked or DEFAULT).upper()
+    if name.startswith("HETERO:"):
+        return "HETERO:" + ",".join(normalized(part) for part in name.removeprefix("HETERO:").split(","))
+    if name.partition(":")[0] in CHOOSERS:
+        return name
+    return name.replace(":", ".")
+
+
+def listed(core: Any, name: str) -> str:
+    """`name` as the runtime lists it: GPU for GPU.0 where there is only one, and the other way round."""
+    present = list(core.available_devices)
+    kind, _, index = name.partition(".")
+    for spelled in (name, kind if index == "0" else name, name if index else f"{name}.0"):
+        if spelled in present:
+            return spelled
+    raise _missing(core, name, present)
+
+
+def _missing(core: Any, name: str, present: list[str]) -> PrerequisiteError:
+    """Why `name` is not here: no such kind, no such index, or a plugin that does not start."""
+    kind = name.partition(".")[0]
+    same = [each for each in present if each.partition(".")[0] == kind]
+    cause = f"present: {', '.join(present) or 'none'}"
+    if same:
+        return PrerequisiteError(f"OpenVINO has no device {name} here", cause=cause, remedy=f"name {' or '.join(same)}")
+    if kind not in DRIVERS:
+        remedy = "`bench list devices` shows what is there"
+        return PrerequisiteError(f"OpenVINO has no device {name} here", cause=cause, remedy=remedy)
+    return PrerequisiteError(
+        f"OpenVINO sees no {kind} here", cause=f"{_obstacle(core, kind)}; {cause}", remedy=DRIVERS[kind]
+    )
+
+
+def _obstacle(core: Any, kind: str) -> str:
+    """The first thing in the way: no node of the kernel, one that may not be opened, or in the plugin's own words."""
+    folder = Path(NODES[kind])
+    nodes = sorted(folder.glob("renderD*" if kind == "GPU" else "accel*"))
+    if not nodes:
+        return f"no {kind} device in {folder}: no such hardware, or its kernel driver is not loaded"
+    if not any(os.access(node, os.R_OK | os.W_OK) for node in nodes):
+        return f"{nodes[0]} may not be opened by this user"
+    try:
+        core.get_property(kind, "AVAILABLE_DEVICES")
+    except RuntimeError as error:
+        return told(error)
+    return f"{nodes[0]} is there, but the driver offers no device"
+
+
+def _property(core: Any, device: str, name: str) -> Any:
+    """None where the device does not know the property."""
+    try:
+        return core.get_property(device, name)
+    except RuntimeError:
+        return None

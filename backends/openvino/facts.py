@@ -1,0 +1,127 @@
+"""What a session really does: read from the compiled model, from its runtime model, and from one of its products."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, cast
+
+import numpy as np
+
+from backends.openvino import devices, ir, rounding, runtime_model
+from backends.openvino.compiling import Compiled, spelled
+from backends.openvino.failures import LOWERED
+from backends.openvino.runtime_model import Layer
+from bench.types import Activations, Arch, Compute, Evidence, PhaseFacts, Placement, SessionFacts
+
+PROBED = "blk.0.attn_output.weight"
+"""The product whose rounding is asked for: every family has it, and it is coded as all layers are."""
+PATH_ROWS = 16
+"""Tokens a step on the path that the gate compares with."""
+MOST_ROWS = 128
+"""Tokens of the prefill that is looked at: no plugin is known to change its kernels beyond 64."""
+NUMBER_BYTES = {"f32": 4, "f16": 2, "bf16": 2, "u8": 1, "i8": 1}
+SCALE_AND_ZERO_BYTES = 8
+"""A float32 scale and zero point for every token and head of an 8-bit cache."""
+
+
+def read(compiled: Compiled, arch: Arch, rows: int) -> SessionFacts:
+    """Effective precision and kernels by phase, placement, threads and bytes.
+
+    Executes some tokens in an infer request of its own; `rows` is how many a prefill feeds at once.
+    """
+    rows = min(max(rows, PATH_ROWS), MOST_ROWS)
+    compute = cast(Compute, compiled.kind("INFERENCE_PRECISION_HINT"))
+    kv = compiled.kind("KV_CACHE_PRECISION")
+    kv = compute if kv in (None, "dynamic") else kv
+    looked = {count: _layers_after(compiled, count) for count in (1, PATH_ROWS, rows)}
+    rounded = _rounded(compiled, compute, tuple(looked))
+    phases = {
+        count: PhaseFacts(activations=rounded[count], compute=compute, kernels=runtime_model.kernels(found))
+        for count, found in looked.items()
+    }
+    constants = ir.constants(compiled.model)
+    table = [node for name, node in constants.items() if name.startswith(ir.TABLE)]
+    operations = runtime_model.operations(looked[1])
+    return SessionFacts(
+        weights=_weights(constants),
+        prefill=phases[rows],
+        path=phases[PATH_ROWS] if rounded[PATH_ROWS] != rounded[rows] else None,
+        decode=phases[1],
+        kv_cache=kv,
+        devices=tuple(devices.described(compiled.core, name) for name in compiled.executed),
+        asked_placement=compiled.asked,
+        placement=(Placement(device=spelled(compiled.executed), matmul_share=1.0, operations=operations),),
+        threads=compiled.property("INFERENCE_NUM_THREADS") or None,
+        resident_weight_bytes=sum(node.get_byte_size() for node in constants.values()),
+        embedding_bytes=sum(node.get_byte_size() for node in table),
+        kv_bytes_per_token=_kv_bytes(arch, kv),
+        evidence=_evidence(compiled, rounded, kv, looked[1]),
+    )
+
+
+def _layers_after(compiled: Compiled, count: int) -> list[Layer]:
+    """The runtime model's layers after a step of `count` tokens on a cache that holds one."""
+    request = compiled.runtime.create_infer_request()
+    for start, stop in ((0, 1), (1, 1 + count)):
+        request.infer(
+            {
+                "input_ids": np.zeros((1, stop - start), np.int64),
+                "attention_mask": np.ones((1, stop), np.int64),
+                "position_ids": np.arange(start, stop)[None],
+                "beam_idx": np.zeros(1, np.int32),
+                "head_positions": np.array([stop - start - 1]),
+            },
+            share_inputs=True,
+        )
+    return runtime_model.layers(compiled.runtime.get_runtime_model())
+
+
+def _rounded(compiled: Compiled, compute: Compute, counts: tuple[int, ...]) -> dict[int, Activations]:
+    """What steps of each number of tokens round the inputs of products to; the property's word where none fits."""
+    codes = ir.codes(compiled.model, PROBED)
+    assert codes is not None  # every model has this tensor
+    product = compiled.alone(rounding.product(compiled.model, PROBED))
+    group = compiled.property("DYNAMIC_QUANTIZATION_GROUP_SIZE")
+    declared: Activations = {None: compute, 0: compute, 32: "a8-g32"}.get(group, "a8-token")
+    return {count: rounding.found(product, codes, count, compute) or declared for count in counts}
+
+
+def _weights(constants: dict[str, Any]) -> str:
+    """How the products' weights are coded: `int8 row`, `int4 group 32`, `f16`."""
+    kind: str = constants[PROBED].get_element_type().get_type_name()
+    return {"i8": "int8 row", "u4": "int4 group 32"}.get(kind, kind)
+
+
+def _kv_bytes(arch: Arch, kind: str) -> int:
+    number = NUMBER_BYTES[kind]
+    beside = arch.kv_heads * SCALE_AND_ZERO_BYTES if number == 1 else 0
+    return 2 * arch.layers * (arch.kv_rows * number + beside)
+
+
+def _evidence(compiled: Compiled, rounded: dict[int, Activations], kv: str, found: list[Layer]) -> tuple[Evidence, ...]:
+    asked = "CompiledModel.get_property"
+    rows = ", ".join(f"{name} at {count} rows" for count, name in sorted(rounded.items()))
+    told = [
+        (f"{asked}('EXECUTION_DEVICES')", ", ".join(compiled.executed)),
+        (
+            f"{asked}('INFERENCE_PRECISION_HINT')",
+            f"products and attention compute in {compiled.kind('INFERENCE_PRECISION_HINT')}",
+        ),
+        (
+            f"{asked}('KV_CACHE_PRECISION')",
+            f"{kv}; the step that fills an empty cache attends to unrounded keys and values",
+        ),
+        (f"a product of {PROBED} alone, with these properties", f"rounds its inputs as {rows}"),
+        (f"{asked}('DYNAMIC_QUANTIZATION_GROUP_SIZE')", str(compiled.property("DYNAMIC_QUANTIZATION_GROUP_SIZE"))),
+        ("CompiledModel.get_runtime_model", "kernels of each phase, after steps of as many tokens"),
+        ("constants of the IR", "bytes of the weights, as the file holds them (what the plugin packs is not told)"),
+    ]
+    isa = str(compiled.property("RUNTIME_REQUIREMENTS") or "").partition("isa=")[2].partition(";")[0]
+    if isa:
+        told.append((f"{asked}('RUNTIME_REQUIREMENTS')", f"instruction set of the kernels: {isa}"))
+    if LOWERED in os.environ:
+        told.append(("environment", f"{LOWERED}={os.environ[LOWERED]}"))
+    cached = compiled.property("LOADED_FROM_CACHE")
+    if cached is not None:
+        told.append((f"{asked}('LOADED_FROM_CACHE')", f"compiled kernels {'from' if cached else 'not from'} the cache"))
+    return tuple(Evidence(source=source, claim=claim) for source, claim in told)

@@ -1,0 +1,39 @@
+"""The one place where the runtime's exceptions become ours."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from bench.errors import BenchError, CaseError
+
+_MEMORY = (
+    "bad_alloc",
+    "out of memory",
+    "failed to allocate",
+    "cl_out_of_resources",
+    "cl_mem_object_allocation_failure",
+)
+_NOISE = re.compile(r"Exception from \S+:\s*|Check '[^']*' failed at \S+:\s*")
+"""What OpenVINO puts before its own words: places in its source."""
+LOWERED = "ONEDNN_MAX_CPU_ISA"
+"""Takes instruction sets away from oneDNN's kernels, but not from the plugin's choice of precision."""
+
+
+def told(error: Exception) -> str:
+    """The runtime's own words, without the places in its source."""
+    return " ".join(_NOISE.sub("", str(error)).split())[:500]
+
+
+def translated(error: Exception, phase: str) -> BenchError:
+    """`error` of OpenVINO as a CaseError of `phase`; our own errors pass through."""
+    if isinstance(error, BenchError):
+        return error
+    text = told(error)
+    if isinstance(error, MemoryError) or any(sign in text.lower() for sign in _MEMORY):
+        return CaseError("out of memory", phase=phase, where="openvino", cause=text)
+    if LOWERED in os.environ and ("primitive descriptor" in text or "brgemm" in text):
+        remedy = "add --set inference_precision=f32, or also --set dynamic_quantization_group_size=0"
+        what = f"no kernel of the precision asked for under {LOWERED}={os.environ[LOWERED]}"
+        return CaseError(what, phase=phase, where="openvino", cause=text, remedy=remedy)
+    return CaseError(text, phase=phase, where="openvino", cause=type(error).__name__)
