@@ -53,6 +53,9 @@ class Null:
     def open(self, group: LoadGroup, prepared: Prepared) -> NullSession:
         return NullSession(group)
 
+    def mover(self, case: Case) -> None:
+        return None
+
 
 class NullSession:
     """Counts tokens. The next id is a function of the last one and the position."""

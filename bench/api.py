@@ -184,6 +184,20 @@ class Session(Protocol):
         """Release everything; a second call does nothing."""
 
 
+class Mover(Protocol):
+    """Moves a known number of bytes through a device's own memory: what its bandwidth is probed with."""
+
+    kind: str
+    """Of the device, as SessionFacts.devices calls it."""
+    moved_bytes: int
+    """Read and written by one `move`; far more than the device's caches hold."""
+
+    def move(self) -> None:
+        """Once; returns when the device is done. The harness holds the clock."""
+
+    def close(self) -> None: ...
+
+
 class Backend(Protocol):
     """One runtime on one family of devices."""
 
@@ -216,6 +230,9 @@ class Backend(Protocol):
 
     def open(self, group: LoadGroup, prepared: Prepared) -> Session:
         """Load. Refuses with PrerequisiteError or CaseError rather than fall back to another device or precision."""
+
+    def mover(self, case: Case) -> Mover | None:
+        """For a device with memory of its own; None where what computes reads the host's, which the harness probes."""
 
 
 def row_ranges(rows: int, row_bytes: int, at_once_bytes: int = 64 << 20) -> Iterator[tuple[int, int]]:

@@ -14,20 +14,28 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.api import Mover
+
 REPETITIONS = 5
 SWEEPS = 4
 """Times that one pass reads the buffer: shorter passes than some 20 ms measure the scheduler."""
 LEAST_BYTES = 256 << 20
+HOST = "cpu"
+"""Kind of the devices that compute from the host's memory."""
 
 Part = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ceiling:
-    """What one probe found: the bandwidth of each of its passes, and what they read."""
+    """What one probe found: the bandwidth of each of its passes, and what they read.
 
+    `kind` is that of the devices whose limit it is; `threads` None for a device with memory of its own.
+    """
+
+    kind: str
     read_bytes_per_s: tuple[float, ...]
-    threads: int
+    threads: int | None
     buffer_bytes: int
     llc_bytes: int | None
 
@@ -77,6 +85,7 @@ class ReadProbe:
         self._together(_read, parts)  # the first pass is slower by a quarter: cores that just woke up
         times_ns = [self._together(_read, parts) for _ in range(REPETITIONS)]
         return Ceiling(
+            kind=HOST,
             read_bytes_per_s=tuple(SWEEPS * self.buffer_bytes * 1e9 / time_ns for time_ns in times_ns),
             threads=self.threads,
             buffer_bytes=self.buffer_bytes,
@@ -99,6 +108,27 @@ class ReadProbe:
         for worker in workers:
             worker.join()
         return time.monotonic_ns() - started
+
+
+def measure_device(mover: Mover, clock: Callable[[], int]) -> Ceiling:
+    """Five passes over the memory of a device, then it is released. A copy's writes count as its reads do."""
+    try:
+        mover.move()  # the first may compile, and wakes the device up
+        times_ns = []
+        for _ in range(REPETITIONS):
+            started = clock()
+            for _ in range(SWEEPS):
+                mover.move()
+            times_ns.append(clock() - started)
+    finally:
+        mover.close()
+    return Ceiling(
+        kind=mover.kind,
+        read_bytes_per_s=tuple(SWEEPS * mover.moved_bytes * 1e9 / time_ns for time_ns in times_ns),
+        threads=None,
+        buffer_bytes=mover.moved_bytes,
+        llc_bytes=None,
+    )
 
 
 def _fill(part: Part) -> None:

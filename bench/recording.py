@@ -243,9 +243,9 @@ def _gate(index: int, launch: Launch) -> schema.Gate | None:
 
 
 def _ceiling(index: int, heard: Heard) -> schema.Ceiling | None:
-    """Best of the passes beside the case; the host's memory is a ceiling only for what computes on it."""
+    """Best of the passes beside the case; a memory is a ceiling only for what computes from it."""
     facts, probes = heard.facts, heard.beside(index)
-    if not probes or facts is None or not facts.devices or any(d.kind != "cpu" for d in facts.devices):
+    if not probes or facts is None or not facts.devices or any(d.kind != probes[0]["kind"] for d in facts.devices):
         return None
     rates = [rate for probe in probes for rate in probe["read_bytes_per_s"]]
     return schema.Ceiling(

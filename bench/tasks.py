@@ -14,7 +14,7 @@ from bench import measure as timed
 from bench.api import Backend, Session
 from bench.artifacts.reader import open_artifact
 from bench.artifacts.stored_reference import Reference, load_reference
-from bench.ceiling import ReadProbe
+from bench.ceiling import ReadProbe, measure_device
 from bench.errors import BenchError, CaseError, InvalidMeasurement, PrerequisiteError
 from bench.protocol import Events, Job, describe
 from bench.types import LoadGroup, Prepared, SessionFacts
@@ -46,11 +46,11 @@ def measure(backend: Backend, job: Job, events: Events) -> None:
     assert job.group
     events("interpreter", version=platform.python_version())
     probe = ReadProbe()
-    _probe(probe, events)
+    _probe(probe, backend, job.group, events)
     with _opened(backend, job, events) as session:
         _first_step(session, job.group, events)
         facts, reference = _proven(backend, session, job, events)
-        _probe(probe, events)
+        _probe(probe, backend, job.group, events)
         for index, case in enumerate(job.group.cases):
             try:
                 _case(session, index, job, facts, reference, events)
@@ -58,15 +58,17 @@ def measure(backend: Backend, job: Job, events: Events) -> None:
                 events("case-error", case=index, label=case.label, **describe(error))
                 if not isinstance(error, InvalidMeasurement):
                     raise
-            _probe(probe, events)
+            _probe(probe, backend, job.group, events)
         events("memory", at="end", uses=session.memory())
-    _probe(probe, events)
+    _probe(probe, backend, job.group, events)
     events("done")
 
 
-def _probe(probe: ReadProbe, events: Events) -> None:
+def _probe(host: ReadProbe, backend: Backend, group: LoadGroup, events: Events) -> None:
+    """The memory that the group's device computes from: its own where it has any, else the host's."""
     with _phase("ceiling", events):
-        events("ceiling", ceiling=probe.measure())
+        mover = backend.mover(group.first)
+        events("ceiling", ceiling=measure_device(mover, time.monotonic_ns) if mover else host.measure())
 
 
 def _proven(backend: Backend, session: Session, job: Job, events: Events) -> tuple[SessionFacts, Reference | None]:

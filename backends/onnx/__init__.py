@@ -119,6 +119,9 @@ class Onnx:
             from backends.onnx.session import OnnxSession
         return OnnxSession(group, prepared)
 
+    def mover(self, case: Case) -> None:
+        """No provider lets Python move memory inside its device."""
+
 
 @contextmanager
 def _installed() -> Iterator[None]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import json
 import os
+import threading
+import time
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -21,6 +23,8 @@ from bench.types import Activations, LoadGroup, MemoryUse, SessionFacts
 NOWHERE = ("nowhere:97", "nowhere", "97")
 KINDS = ("cpu", "gpu", "npu")
 NOBODY = "NoSuchExecutionProvider"
+WATCHED_S = 0.1
+"""Ten of the kernel's usual ticks: a thread that spins cannot hide in it."""
 
 
 def facts_are_complete(subject: Subject, variant: Variant) -> None:
@@ -92,7 +96,7 @@ def an_absent_provider_is_refused(subject: Subject, variant: Variant) -> None:
 
 
 def the_environment_is_untouched(subject: Subject, variant: Variant) -> None:
-    """A session changes neither environment nor working folder, and leaves no thread and no open file behind."""
+    """A session changes neither environment nor working folder, and leaves no thread at work and no file open."""
 
     def use() -> None:
         with subject.opened(variant) as session:
@@ -141,10 +145,31 @@ def _demand_refused(subject: Subject, variant: Variant, **changes: Any) -> None:
 
 def _surroundings() -> dict[str, Any]:
     here: dict[str, Any] = {"environment": dict(os.environ), "working folder": str(Path.cwd())}
-    for name, folder in (("threads", "/proc/self/task"), ("open files", "/proc/self/fd")):
-        if Path(folder).exists():
-            here[name] = len(list(Path(folder).iterdir()))
+    if Path("/proc/self/task").exists():
+        here["threads at work"] = _threads_at_work()
+        here["open files"] = len(list(Path("/proc/self/fd").iterdir()))
     return here
+
+
+def _threads_at_work() -> int:
+    """Other threads of this process that use a processor while nothing is asked of them.
+
+    Threads that sleep are not counted: some runtimes keep one for each model that they have ever loaded.
+    """
+    before = _processor_ticks()
+    time.sleep(WATCHED_S)
+    after = _processor_ticks()
+    return sum(after[thread] > ticks for thread, ticks in before.items() if thread in after)
+
+
+def _processor_ticks() -> dict[str, int]:
+    """By thread, its user and system time (fields 14 and 15 of /proc/PID/stat); without the calling one."""
+    ticks = {}
+    for task in Path("/proc/self/task").iterdir():
+        fields = (task / "stat").read_text().rpartition(")")[2].split()
+        ticks[task.name] = int(fields[11]) + int(fields[12])
+    ticks.pop(str(threading.get_native_id()), None)
+    return ticks
 
 
 _ONE = (Variant(fidelity="native"),)
