@@ -21,9 +21,9 @@ LOW, HIGH = 0.8, 1.25
 AGREE = 2**0.5 * HIGH
 """Two honest paths differ by two independent errors of one class."""
 ALIGNMENT_MARGIN = 0.1
-"""Chance leaves a cosine of 0.02 at most over the sampled errors; honest int8 classes showed 0.27 and more."""
+"""Classes of another kind than what executes came out at a cosine of 0.08 at most over eight positions."""
 ALIGNMENT_FLOOR = 0.05
-"""Least alignment with a declared class that `_has_floor`: three times what chance leaves over eight positions."""
+"""Least alignment with a declared class of int8 inputs or an 8-bit cache alone; honest ones showed 0.13 and more."""
 WORST_FACTOR = 2.0
 """Allowed worst position / worst predicted position: errors of honest rounding spread over all positions."""
 NOT_FINITE = "logits are not finite"
@@ -113,41 +113,48 @@ def alignments(logits: Float32, reference: Reference, positions: slice) -> dict[
 def _other_class(
     error: float, declared: str, aligned: Mapping[str, float], reference: Reference, positions: slice
 ) -> str | None:
-    """Names the class whose errors these are, where the size fits both it and the declared one."""
+    """Names the class whose errors these are, where the size fits both it and the declared one.
+
+    Classes of one kind are not told apart: each is now and then nearer to a relative's errors than to its own.
+    """
+    own = _own_alignment(declared, aligned) or 0.0
     for name in sorted(aligned, key=lambda each: -aligned[each]):
         predicted = predicted_error(reference, name, positions)
-        if _inputs(name) == _inputs(declared) or not predicted or not LOW <= error / predicted <= HIGH:
+        if _kind(name) == _kind(declared) or not predicted or not LOW <= error / predicted <= HIGH:
             continue
-        if aligned[name] > aligned.get(declared, 0.0) + ALIGNMENT_MARGIN:
+        if aligned[name] > own + ALIGNMENT_MARGIN:
             return (
                 f"the errors are as large as {declared} makes them but point where those of {name} do "
-                f"(cosine {aligned[name]:.2f} against {aligned.get(declared, 0.0):.2f})"
+                f"(cosine {aligned[name]:.2f} against {own:.2f})"
             )
     return None
-
-
-def _inputs(name: str) -> str:
-    """The part of a class's id that its direction shows: `a8-g32` of `a8-g32+bf16+kv8`.
-
-    What half precision and a rounded cache add does not point the same way in any two runtimes: each fuses other
-    operations, and rounds in other places.
-    """
-    return name.partition("+")[0]
 
 
 def _unaligned(declared: str, aligned: Mapping[str, float]) -> str | None:
     """Rounding to int8 leaves a trace of its direction; wrong weights of the same size do not.
 
-    Where nothing is sampled nothing is said.
+    How much is left was measured for int8 activations and for an 8-bit cache alone; half precision leaves little. Where
+    nothing is sampled nothing is said.
     """
-    if declared not in aligned or not _has_floor(declared) or aligned[declared] >= ALIGNMENT_FLOOR:
+    own = _own_alignment(declared, aligned)
+    if own is None or own >= ALIGNMENT_FLOOR or not (declared.startswith("a8-") or declared == "f32+kv8"):
         return None
-    return f"the errors are as large as {declared} makes them but unrelated to its own (cosine {aligned[declared]:.3f})"
+    return f"the errors are as large as {declared} makes them but unrelated to its own (cosine {own:.3f})"
 
 
-def _has_floor(declared: str) -> bool:
-    """How much is left is known of int8 activations and of an 8-bit cache; half precision leaves little (method.md)."""
-    return declared.startswith("a8-") or declared == "f32+kv8"
+def _own_alignment(declared: str, aligned: Mapping[str, float]) -> float | None:
+    """The best alignment with class `declared` or one that rounds a part of it, the largest rounding included.
+
+    Roundings disturb each other: of `a8-g32+bf16+kv8` the errors of `a8-g32` alone may be what is recognized.
+    """
+    parts = {"f32", *declared.split("+")}
+    found = [aligned[name] for name in aligned if _kind(name) == _kind(declared) and parts >= set(name.split("+"))]
+    return max(found, default=None)
+
+
+def _kind(name: str) -> str:
+    """The largest rounding of class `name`; what else is rounded decides little of the errors' direction."""
+    return "kv8" if name in ("f32+kv8", "f16+kv8") else name.split("+")[0]
 
 
 def _one_position(worst: float, declared: str, reference: Reference, positions: slice) -> str | None:
@@ -174,14 +181,15 @@ def _doubt(error: float | None, name: str, predicted: float | None) -> str | Non
 
 
 def _fitting(error: float | None, declared: str, reference: Reference, positions: slice) -> str:
-    """Names the classes whose prediction the error would fit, for the message."""
+    """Names the classes whose prediction the error would fit, the three nearest at most, for the message."""
     if error is None:
         return ""
-    names = []
+    distance = {}
     for name in reference.delta2:
         predicted = predicted_error(reference, name, positions)
         if name != declared and predicted and LOW <= error / predicted <= HIGH:
-            names.append(name)
+            distance[name] = abs(float(np.log(error / predicted)))
+    names = sorted(distance, key=lambda name: distance[name])[:3]
     if error <= EXACT_BOUND and declared != "f32":
         names.append("f32")
     return f"; it would fit {' or '.join(names)}" if names else ""

@@ -285,12 +285,16 @@ class SessionFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryUse:
-    """Memory of one device as the runtime's allocator counts it; None = cannot be known."""
+    """Memory of one device as the runtime's allocator counts it; None = cannot be known.
+
+    `device_delta_bytes` is what it holds there now over what it held before the model was loaded.
+    """
 
     device: str
     weights_bytes: int | None = None
     kv_bytes: int | None = None
     allocator_peak_bytes: int | None = None
+    device_delta_bytes: int | None = None
 
 
 def precision_class(phase: PhaseFacts, kv_cache: str) -> str:

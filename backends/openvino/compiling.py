@@ -20,8 +20,11 @@ PROPERTIES = {
     "kv_cache_precision": "KV_CACHE_PRECISION",
 }
 """Options of this adapter and the properties they set; one that is not given stays the device's own default."""
+STATISTICS, IN_DEVICE = "GPU_MEMORY_STATISTICS", ("cl_mem", "usm_device")
+"""Bytes held now by kind of allocation: ov::intel_gpu::memory_statistics, engine::get_memory_statistics."""
 CACHE_FOLDER = "compiled"
-"""Beside the IR, so that it goes when the IR goes."""
+"""Beside the IR, so that it goes when the IR goes. Only compiled kernels are kept there, the weights stay in the IR; the
+CPU's plugin compiles in a second and keeps nothing."""
 
 
 class Compiled:
@@ -34,6 +37,7 @@ class Compiled:
         self.core, self.model = core, model
         self.names = devices.resolved(core, case.device)
         self.asked = spelled(self.names)
+        self._before_bytes = self._held_bytes()
         self._settings = {name: settings(core, name, case, folder) for name in self.names}
         self.runtime = core.compile_model(model, self.asked, self._for(self.names))
         executed = self.runtime.get_property("EXECUTION_DEVICES")
@@ -57,6 +61,18 @@ class Compiled:
         """An element type that is the value of a property, by its short name: f32, bf16, u8."""
         value = self.property(name)
         return None if value is None else str(getattr(value, "get_type_name", lambda: value)())
+
+    def grown_bytes(self) -> int | None:
+        """What the first device's allocator holds now over what it held before; None where the plugin does not tell."""
+        now = self._held_bytes()
+        return None if now is None or self._before_bytes is None else now - self._before_bytes or None
+
+    def _held_bytes(self) -> int | None:
+        """Of memory in the device, by OpenCL and by USM; what lies in the host's is not the device's."""
+        if STATISTICS not in self.core.get_property(self.names[0], "SUPPORTED_PROPERTIES"):
+            return None
+        held: Mapping[str, int] = self.core.get_property(self.names[0], STATISTICS)
+        return sum(count for kind, count in held.items() if kind in IN_DEVICE)
 
     def _for(self, names: list[str]) -> dict[str, Any]:
         return self._settings[names[0]] if len(names) == 1 else {"DEVICE_PROPERTIES": self._settings}
@@ -86,9 +102,7 @@ def settings(core: Any, name: str, case: Case, folder: Path) -> dict[str, Any]:
         asked[PROPERTIES[option]] = value
     if case.fidelity == "exact":
         asked |= {key: value for key, value in EXACT.items() if key in known}
-    if name.partition(".")[0] != devices.DEFAULT and "EXPORT_IMPORT" in core.get_property(
-        name, "OPTIMIZATION_CAPABILITIES"
-    ):
-        # Kernels of these devices take minutes to build. Only they are kept, the weights stay in the IR.
-        asked |= {"CACHE_DIR": str(folder / CACHE_FOLDER), "CACHE_MODE": "OPTIMIZE_SIZE"}
+    if name != devices.DEFAULT:
+        cache = {"CACHE_DIR": str(folder / CACHE_FOLDER), "CACHE_MODE": "OPTIMIZE_SIZE"}
+        asked |= {key: value for key, value in cache.items() if key in known}
     return asked

@@ -93,11 +93,16 @@ class OpenVinoSession:
         return self._told
 
     def memory(self) -> list[MemoryUse]:
-        """Weights and filled KV cache, by their types; no plugin tells a peak."""
+        """Weights and filled KV cache, by their types; what the device's allocator holds, where the plugin tells."""
         told = self.facts()
         kv_bytes = (told.kv_bytes_per_token or 0) * self._rows * self._length
         return [
-            MemoryUse(device=told.devices[0].kind, weights_bytes=told.resident_weight_bytes, kv_bytes=kv_bytes or None)
+            MemoryUse(
+                device=told.devices[0].kind,
+                weights_bytes=told.resident_weight_bytes,
+                kv_bytes=kv_bytes or None,
+                device_delta_bytes=self._alive().grown_bytes(),
+            )
         ]
 
     def fed(self, tensor: str) -> Codes | None:
