@@ -23,8 +23,8 @@ PROPERTIES = {
 STATISTICS, IN_DEVICE = "GPU_MEMORY_STATISTICS", ("cl_mem", "usm_device")
 """Bytes held now by kind of allocation: ov::intel_gpu::memory_statistics, engine::get_memory_statistics."""
 CACHE_FOLDER = "compiled"
-"""Beside the IR, so that it goes when the IR goes. Only compiled kernels are kept there, the weights stay in the IR; the
-CPU's plugin compiles in a second and keeps nothing."""
+"""Beside the IR, so that it goes when the IR goes. Compiled kernels are kept there, the weights stay in the IR. The CPU's
+plugin compiles in a second and keeps nothing."""
 
 
 class Compiled:
