@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from bench import gate, parity
 from bench.artifacts.stored_reference import Reference
 from bench.spec import parse_workload
-from bench.types import PhaseFacts
+from bench.types import Activations, Int32, PhaseFacts, SessionFacts
 from tests.fakes import Noisy, facts
 
 VOCAB = 512
@@ -128,6 +130,45 @@ def test_errors_of_the_right_size_but_unrelated_to_rounding_are_refuted_where_in
     assert [check.reason for check in checks] == [None, None], "how much bf16 leaves of its direction is not known"
 
 
+def measured(reference: Reference, declared: str, cosines: dict[str, float]) -> parity.Check:
+    """The verdict on errors of the declared class's size that have these cosines with the errors of classes."""
+    names = list(cosines)
+    random = np.random.default_rng(7)
+    directions = np.linalg.qr(random.standard_normal((reference.logits.size, len(names) + 1)))[0].T
+    shares = np.array([*cosines.values(), (1 - sum(c**2 for c in cosines.values())) ** 0.5])
+    shape = reference.logits.shape
+    size = 0.03 * float(np.sqrt(reference.centred2.sum()))
+    seen = replace(
+        reference,
+        delta2=dict.fromkeys([declared, *names], reference.centred2 * 0.03**2),
+        errors={name: part.reshape(shape).astype(np.float32) for name, part in zip(names, directions, strict=False)},
+    )
+    logits = reference.logits + (size * (shares @ directions)).reshape(shape).astype(np.float32)
+    return parity.judge("prefill", declared, logits, seen, slice(None))
+
+
+@pytest.mark.parametrize(
+    ("declared", "cosines", "says"),
+    [
+        ("a8-g32+bf16+kv8", {"a8-g32+bf16+kv8": 0.09, "a8-g32+f16": 0.3}, None),
+        ("a8-g32+bf16+kv8", {"a8-g32+bf16+kv8": 0.02, "a8-g32": 0.12}, None),
+        ("a8-g32+bf16+kv8", {"a8-g32+bf16+kv8": 0.02, "a8-g32+f16": 0.3}, "unrelated to its own"),
+        ("a8-g32+bf16+kv8", {"a8-g32+bf16+kv8": 0.09, "bf16+kv8": 0.3}, "point where those of bf16.kv8 do"),
+        ("a8-g32", {"a8-g32": 0.02, "a8-g32+bf16": 0.2}, "unrelated to its own"),
+        ("f16+kv8", {"f16+kv8": 0.3, "f32+kv8": 0.5}, None),
+        ("f32+kv8", {"f32+kv8": 0.02}, "unrelated to its own"),
+        ("f32+kv8", {"f32+kv8": 0.3, "bf16": 0.5}, "point where those of bf16 do"),
+        ("bf16+kv8", {"bf16+kv8": 0.02}, None),
+    ],
+)
+def test_what_the_direction_of_errors_may_say(
+    reference: Reference, declared: str, cosines: dict[str, float], says: str | None
+) -> None:
+    """Relatives, whose largest rounding is the same, refute nothing; a part of the declared class speaks for it."""
+    reason = measured(reference, declared, cosines).reason
+    assert reason is None if says is None else re.search(says, reason or ""), reason
+
+
 def test_one_position_that_is_far_worse_than_predicted_is_refuted(reference: Reference) -> None:
     fake = session(reference, 0.022)
     fake.table = fake.table.copy()
@@ -135,6 +176,62 @@ def test_one_position_that_is_far_worse_than_predicted_is_refuted(reference: Ref
     _, (prefill, decode) = gate.native(fake, reference, quiet)
     assert "one position errs" in (prefill.reason or "")
     assert decode.reason is None
+
+
+class ReadsFreshKeys(Noisy):
+    """Attends to what is not rounded yet in the step that fills an empty cache, so that it makes no error there."""
+
+    def step(self, token_ids: Int32, want: Any = "last") -> Int32:
+        error, self.error = self.error, 0.0 if self.length == 0 else self.error
+        ids = super().step(token_ids, want)
+        self.error = error
+        return ids
+
+
+def test_a_runtime_that_rounds_what_it_caches_only_afterwards_errs_from_the_second_token_on(
+    reference: Reference,
+) -> None:
+    table = session(reference, 0.025).table
+    _, checks = gate.native(ReadsFreshKeys(table, 0.025), reference, quiet)
+    assert [check.reason for check in checks] == [None, None]
+
+
+class WithPath(Noisy):
+    """Declares a class of its own for the path, and errs as that one in steps of 2 to 16 tokens of a row."""
+
+    path, path_error = PhaseFacts(activations="bf16", compute="bf16"), 0.018
+
+    def step(self, token_ids: Int32, want: Any = "last") -> Int32:
+        error, self.error = self.error, self.path_error if 2 <= token_ids.shape[1] <= 16 else self.error
+        ids = super().step(token_ids, want)
+        self.error = error
+        return ids
+
+    def facts(self) -> SessionFacts:
+        return facts(self.declared, path=self.path)
+
+
+def test_the_path_is_judged_by_its_own_class(reference: Reference) -> None:
+    fake = WithPath(session(reference, 0.025).table, 0.025)
+    _, checks = gate.native(fake, reference, quiet)
+    assert [(check.precision_class, check.reason) for check in checks] == [("bf16", None), ("a8-g32", None)]
+    fake.path = PhaseFacts(activations="f32", compute="f32")
+    _, checks = gate.native(fake, reference, quiet)
+    assert "it would fit bf16" in (checks[0].reason or "")
+
+
+@pytest.mark.parametrize(
+    ("path", "path_error", "says"),
+    [("bf16", 0.018, None), ("a8-token", 0.06, None), ("bf16", 0.06, "differ"), ("a8-tensor", 0.018, "cannot be pre")],
+)
+def test_either_class_may_make_the_difference_to_the_path(
+    reference: Reference, path: Activations, path_error: float, says: str | None
+) -> None:
+    fake = WithPath(session(reference, 0.025).table, 0.025)
+    fake.path, fake.path_error = PhaseFacts(activations=path, compute="f32"), path_error
+    check = gate.self_consistency(fake, parse_workload("pp64", chunk=64), VOCAB, 0, fake.facts(), reference, quiet)
+    assert check.precision_class == " / ".join(sorted({"a8-g32", path}))
+    assert check.reason is None if says is None else says in (check.reason or ""), check
 
 
 def agreement(reference: Reference, fake: Noisy, text: str) -> parity.Check:
