@@ -23,8 +23,7 @@ PROPERTIES = {
 STATISTICS, IN_DEVICE = "GPU_MEMORY_STATISTICS", ("cl_mem", "usm_device")
 """Bytes held now by kind of allocation: ov::intel_gpu::memory_statistics, engine::get_memory_statistics."""
 CACHE_FOLDER = "compiled"
-"""Beside the IR, so that it goes when the IR goes. Compiled kernels are kept there, the weights stay in the IR. The CPU's
-plugin compiles in a second and keeps nothing."""
+"""Beside the IR, so that it goes when the IR goes; compiled kernels are kept there, weights stay in the IR."""
 
 
 class Compiled:
