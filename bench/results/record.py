@@ -30,7 +30,7 @@ from bench.results.schema import (
 )
 
 SCHEMA = "bench.record"
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 
 new_record_id = new_uuid7
 Uuid7 = Annotated[str, Meta(pattern=UUID7_PATTERN)]

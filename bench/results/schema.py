@@ -1,4 +1,4 @@
-"""The parts of a record, schema 1.0: the shape of what a launch leaves on disk.
+"""The parts of a record, schema 1.1: the shape of what a launch leaves on disk.
 
 Every value is in the unit that its name ends in. None means "not measured" or "not known"; never 0, never a guess.
 Fields that this version does not know are ignored, not refused: an addition raises the minor version and carries a
@@ -146,6 +146,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     weights: str
     prefill: Phase
     decode: Phase
+    path: Phase | None = None
     kv_cache: str
     asked_placement: str | None = None
     placement: list[PlacedOn] = []

@@ -90,7 +90,10 @@ def test_classes_stay_apart_and_do_not_disturb_each_other(tmp_path: Path) -> Non
     assert 0 < error["f16"] < error["bf16"] / 4
     assert error["a8-g32"] * 1.25 < error["a8-token"] < error["a8-tensor"]
     assert error["f16"] < error["f32+kv8"] < error["a8-g32+kv8"]
-    for name in ("bf16", "a8-tensor+kv8"):
+    assert max(error["a8-g32"], error["bf16"]) < error["a8-g32+bf16"] < error["a8-token+bf16"]
+    both = (error["a8-g32"] ** 2 + error["bf16"] ** 2) ** 0.5
+    assert 0.8 < error["a8-g32+bf16"] / both < 1.25, "independent roundings add up as squares do"
+    for name in ("bf16", "a8-tensor+kv8", "a8-g32+bf16+kv8"):
         assert relative_error(forward(artifact, ids, [name])[name], logits[name]) < error[name] / 4
 
 
@@ -108,6 +111,17 @@ def test_gate_ids_are_fixed_and_different() -> None:
     for vocab in (32, 33, 300, 152064):
         assert len(set(ids(vocab))) == 32 and min(ids(vocab)) >= 0 and max(ids(vocab)) < vocab
     assert len(ids(5)) == 32 and set(ids(5)) == set(range(5))
+
+
+def test_a_class_rounds_what_its_id_says() -> None:
+    values = np.linspace(-3, 2, 64, dtype=np.float32).reshape(1, 2, 32) ** 3
+    both, plain = PrecisionClass("a8-g32+bf16+kv8"), PrecisionClass("a8-token")
+    assert (both.activation(values) == round_bf16(values)).all()
+    assert (both.linear_input(values) == round_a8(values, axis=-1)).all(), "its rows are a group each"
+    assert (both.cached(values) == round_kv8(values)).all()
+    assert (plain.linear_input(values) == round_a8(values, axis=-1)).all()
+    assert plain.activation(values) is values and plain.cached(values) is values
+    assert (PrecisionClass("a8-token+f16").activation(values) == values.astype(np.float16)).all()
 
 
 def test_roundings() -> None:
