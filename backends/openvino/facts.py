@@ -11,6 +11,7 @@ from backends.openvino import devices, ir, rounding, runtime_model
 from backends.openvino.compiling import Compiled, spelled
 from backends.openvino.failures import LOWERED
 from backends.openvino.runtime_model import Layer
+from backends.openvino.weights import SCALES
 from bench.types import Activations, Arch, Compute, Evidence, PhaseFacts, Placement, SessionFacts
 
 PROBED = "blk.0.attn_output.weight"
@@ -52,8 +53,8 @@ def read(compiled: Compiled, arch: Arch, rows: int) -> SessionFacts:
         asked_placement=compiled.asked,
         placement=(Placement(device=spelled(compiled.executed), matmul_share=1.0, operations=operations),),
         threads=compiled.property("INFERENCE_NUM_THREADS") or None,
-        resident_weight_bytes=sum(node.get_byte_size() for node in constants.values()),
-        embedding_bytes=sum(node.get_byte_size() for node in table),
+        resident_weight_bytes=sum(_held_bytes(node, compute) for node in constants.values()),
+        embedding_bytes=sum(_held_bytes(node, compute) for node in table),
         kv_bytes_per_token=_kv_bytes(arch, kv),
         evidence=_evidence(compiled, rounded, kv, looked[1]),
     )
@@ -92,6 +93,15 @@ def _weights(constants: dict[str, Any]) -> str:
     return {"i8": "int8 row", "u4": "int4 group 32"}.get(kind, kind)
 
 
+def _held_bytes(constant: Any, compute: Compute) -> int:
+    """Codes as the file has them; 16-bit numbers are held in the type that the products compute in."""
+    if constant.get_element_type().get_type_name() not in ("f16", "bf16") or constant.get_friendly_name().endswith(
+        SCALES
+    ):
+        return int(constant.get_byte_size())
+    return int(constant.get_byte_size()) // 2 * NUMBER_BYTES[compute]
+
+
 def _kv_bytes(arch: Arch, kind: str) -> int:
     number = NUMBER_BYTES[kind]
     beside = arch.kv_heads * SCALE_AND_ZERO_BYTES if number == 1 else 0
@@ -114,7 +124,7 @@ def _evidence(compiled: Compiled, rounded: dict[int, Activations], kv: str, foun
         (f"a product of {PROBED} alone, with these properties", f"rounds its inputs as {rows}"),
         (f"{asked}('DYNAMIC_QUANTIZATION_GROUP_SIZE')", str(compiled.property("DYNAMIC_QUANTIZATION_GROUP_SIZE"))),
         ("CompiledModel.get_runtime_model", "kernels of each phase, after steps of as many tokens"),
-        ("constants of the IR", "bytes of the weights, as the file holds them (what the plugin packs is not told)"),
+        ("constants of the IR", "bytes of the weights: codes as the file has them, 16-bit numbers as products compute"),
     ]
     isa = str(compiled.property("RUNTIME_REQUIREMENTS") or "").partition("isa=")[2].partition(";")[0]
     if isa:
