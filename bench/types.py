@@ -260,6 +260,8 @@ class SessionFacts:
     `devices` are the ones that compute. `asked_placement` is the name that `placement` must carry for everything that
     computes. `resident_weight_bytes` is all weights as this runtime holds them; `embedding_bytes` the part that a
     decode step only looks rows up in (0 when the table serves as lm_head too). Both None where they cannot be known.
+    `isa` is the instruction set that the runtime's kernels may use, in its own words: it can be less than the
+    processor has.
     """
 
     weights: str
@@ -274,6 +276,7 @@ class SessionFacts:
     embedding_bytes: int | None
     kv_bytes_per_token: int | None
     path: PhaseFacts | None = None
+    isa: str | None = None
     evidence: tuple[Evidence, ...] = ()
 
     @property

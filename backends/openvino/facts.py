@@ -10,6 +10,7 @@ import numpy as np
 from backends.openvino import devices, ir, rounding, runtime_model
 from backends.openvino.compiling import Compiled, spelled
 from backends.openvino.failures import LOWERED
+from backends.openvino.graph import HEAD
 from backends.openvino.runtime_model import Layer
 from backends.openvino.weights import SCALES
 from bench.types import Activations, Arch, Compute, Evidence, PhaseFacts, Placement, SessionFacts
@@ -41,7 +42,7 @@ def read(compiled: Compiled, arch: Arch, rows: int) -> SessionFacts:
         for count, found in looked.items()
     }
     constants = ir.constants(compiled.model)
-    table = [node for name, node in constants.items() if name.startswith(ir.TABLE)]
+    table = [node for name, node in constants.items() if name.startswith(ir.TABLE) and HEAD in constants]
     operations = runtime_model.operations(looked[1])
     return SessionFacts(
         weights=_weights(constants),
@@ -56,6 +57,7 @@ def read(compiled: Compiled, arch: Arch, rows: int) -> SessionFacts:
         resident_weight_bytes=sum(_held_bytes(node, compute) for node in constants.values()),
         embedding_bytes=sum(_held_bytes(node, compute) for node in table),
         kv_bytes_per_token=_kv_bytes(arch, kv),
+        isa=_isa(compiled),
         evidence=_evidence(compiled, rounded, kv, looked[1]),
     )
 
@@ -108,6 +110,12 @@ def _kv_bytes(arch: Arch, kind: str) -> int:
     return 2 * arch.layers * (arch.kv_rows * number + beside)
 
 
+def _isa(compiled: Compiled) -> str | None:
+    """Of the CPU's kernels: what ONEDNN_MAX_CPU_ISA leaves of the processor's."""
+    told = str(compiled.property("RUNTIME_REQUIREMENTS") or "")
+    return next((part.removeprefix("isa=") for part in told.split(";") if part.startswith("isa=")), None)
+
+
 def _evidence(compiled: Compiled, rounded: dict[int, Activations], kv: str, found: list[Layer]) -> tuple[Evidence, ...]:
     asked = "CompiledModel.get_property"
     rows = ", ".join(f"{name} at {count} rows" for count, name in sorted(rounded.items()))
@@ -126,12 +134,10 @@ def _evidence(compiled: Compiled, rounded: dict[int, Activations], kv: str, foun
         ("CompiledModel.get_runtime_model", "kernels of each phase, after steps of as many tokens"),
         ("constants of the IR", "bytes of the weights: codes as the file has them, 16-bit numbers as products compute"),
     ]
-    isa = str(compiled.property("RUNTIME_REQUIREMENTS") or "").partition("isa=")[2].partition(";")[0]
-    if isa:
-        told.append((f"{asked}('RUNTIME_REQUIREMENTS')", f"instruction set of the kernels: {isa}"))
+    if isa := _isa(compiled):
+        told.append((f"{asked}('RUNTIME_REQUIREMENTS')", f"kernels may use {isa}"))
     if LOWERED in os.environ:
         told.append(("environment", f"{LOWERED}={os.environ[LOWERED]}"))
-    cached = compiled.property("LOADED_FROM_CACHE")
-    if cached is not None:
-        told.append((f"{asked}('LOADED_FROM_CACHE')", f"compiled kernels {'from' if cached else 'not from'} the cache"))
+    if compiled.property("LOADED_FROM_CACHE"):
+        told.append((f"{asked}('LOADED_FROM_CACHE')", "kernels were compiled in an earlier launch"))
     return tuple(Evidence(source=source, claim=claim) for source, claim in told)

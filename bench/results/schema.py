@@ -151,6 +151,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     asked_placement: str | None = None
     placement: list[PlacedOn] = []
     threads: int | None = None
+    isa: str | None = None
     resident_weight_bytes: Bytes | None = None
     embedding_bytes: Bytes | None = None
     kv_bytes_per_token: Bytes | None = None

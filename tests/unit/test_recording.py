@@ -32,7 +32,7 @@ CHECK = {
 }
 EVENTS: list[dict[str, Any]] = [
     {"event": "interpreter", "version": "3.12.0"},
-    {"event": "ceiling", "ceiling": {"read_bytes_per_s": [9e10], "llc_bytes": 1 << 25}},
+    {"event": "ceiling", "ceiling": {"kind": "cpu", "read_bytes_per_s": [9e10], "llc_bytes": 1 << 25}},
     {"event": "opened", "seconds": 1.5},
     {"event": "first-step", "seconds": 0.25},
     {"event": "facts", "facts": json.loads(protocol.encode(facts(PhaseFacts(activations="a8-g32", compute="f32"))))},
@@ -40,12 +40,12 @@ EVENTS: list[dict[str, Any]] = [
         "event": "gate",
         "checks": [CHECK | {"what": w, "kl_mean": 1e-3, "top1_ratio": 1.0, "reason": None} for w in "pd"],
     },
-    {"event": "ceiling", "ceiling": {"read_bytes_per_s": [1.9e10, 1.8e10], "llc_bytes": 1 << 25}},
+    {"event": "ceiling", "ceiling": {"kind": "cpu", "read_bytes_per_s": [1.9e10, 1.8e10], "llc_bytes": 1 << 25}},
     {"event": "phase", "name": "consistency", "case": 0},
     {"event": "shape", "case": 0, "check": CHECK | {"what": "tg2", "predicted": None, "reason": None}},
     {"event": "sample", "case": 0, "sample": {"kind": "step", "prefill_s": None, "step_s": [0.0625, 0.0625]}},
     {"event": "case-done", "case": 0},
-    {"event": "ceiling", "ceiling": {"read_bytes_per_s": [2e10], "llc_bytes": 1 << 25}},
+    {"event": "ceiling", "ceiling": {"kind": "cpu", "read_bytes_per_s": [2e10], "llc_bytes": 1 << 25}},
     {"event": "memory", "uses": [{"device": "cpu", "weights_bytes": 9, "kv_bytes": 4, "allocator_peak_bytes": None}]},
 ]
 
@@ -94,11 +94,22 @@ def test_a_rate_that_the_memory_cannot_deliver_is_invalid() -> None:
     assert (made.status, made.reason and made.reason.code) == ("invalid", "impossible-rate")
 
 
+def test_a_memory_is_no_ceiling_for_a_device_of_another_kind() -> None:
+    host = [
+        event if event["event"] != "ceiling" else {**event, "ceiling": {**event["ceiling"], "kind": "gpu"}}
+        for event in EVENTS
+    ]
+    assert record(host).ceiling is None
+
+
 def test_the_ceiling_is_what_was_probed_right_beside_the_case() -> None:
     ceiling = record(EVENTS).ceiling
     assert ceiling is not None
     assert (ceiling.read_bytes_per_s, ceiling.spread) == (2e10, pytest.approx(0.1))
-    noisy = [*EVENTS[:-2], {"event": "ceiling", "ceiling": {"read_bytes_per_s": [3e10], "llc_bytes": 1 << 25}}]
+    noisy = [
+        *EVENTS[:-2],
+        {"event": "ceiling", "ceiling": {"kind": "cpu", "read_bytes_per_s": [3e10], "llc_bytes": 1 << 25}},
+    ]
     assert any("not quiet" in said for said in record(noisy).warnings)
 
 
