@@ -81,6 +81,7 @@ def test_keys_are_stable_for_ever() -> None:
         ({"prefill": msgspec.structs.replace(FACTS.prefill, activations="bf16")}, True),
         ({"decode": msgspec.structs.replace(FACTS.decode, compute="bf16")}, True),
         ({"prefill": msgspec.structs.replace(FACTS.prefill, kernels={"matmul": "another"})}, False),
+        ({"isa": "AVX2"}, True),
         ({"threads": 64}, False),
         ({"resident_weight_bytes": None}, False),
     ],
