@@ -14,7 +14,7 @@ import numpy as np
 from bench.api import Artifact, Progress, Session
 from bench.artifacts.stored_reference import Reference
 from bench.measure import CHECK_REPETITION, feed, token_ids
-from bench.parity import AGREE, EXACT_BOUND, NOT_FINITE, Check, judge, predicted_error, relative_error
+from bench.parity import EXACT_BOUND, NOT_FINITE, Check, agreement_bound, judge, relative_error
 from bench.types import Float32, Int32, SessionFacts, Workload, precision_class
 
 PATH_ROWS = 16
@@ -132,15 +132,13 @@ def self_consistency(
 def _judge_agreement(workload: Workload, errors: list[float], facts: SessionFacts, reference: Reference) -> Check:
     """Either way carries the error of one of the phases' classes; for f32 both are exact."""
     names = facts.precision_classes
-    predicted = {name: predicted_error(reference, name, slice(None)) for name in names if name != "f32"}
-    unknown = [name for name, error in predicted.items() if error is None]
-    bound = AGREE * max(error or 0.0 for error in predicted.values()) if predicted else 2 * EXACT_BOUND
+    bound = agreement_bound(reference, names)
     worst = max(errors) if np.isfinite(errors).all() else None
     reason = None
     if worst is None:
         reason = f"{workload.name}: {NOT_FINITE}"
-    elif unknown:
-        reason = f"{workload.name}: the error of class {unknown[0]} cannot be predicted, so nothing proves it"
+    elif bound is None:
+        reason = f"{workload.name}: the error of class {' or '.join(names)} cannot be predicted, so nothing proves it"
     elif worst > bound:
         reason = f"{workload.name}: logits differ from the 16-row path by {worst:.2g} (allowed {bound:.2g})"
     return Check(
@@ -148,7 +146,7 @@ def _judge_agreement(workload: Workload, errors: list[float], facts: SessionFact
         precision_class=" / ".join(names),
         error=None if worst is None else float(np.mean(errors)),
         worst=worst,
-        bound=bound,
+        bound=bound or 0.0,
         reason=reason,
     )
 

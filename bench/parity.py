@@ -6,7 +6,7 @@ docs/method.md. Pure; standard library and numpy only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ EXACT_BOUND = 1e-4
 LOW, HIGH = 0.8, 1.25
 """Band of measured / predicted error. Below: the declared precision is not what executed. Above: another model."""
 AGREE = 2**0.5 * HIGH
-"""Two honest paths differ by two independent errors of one class."""
+"""Two honest paths differ by two independent errors, each of them within the band."""
 ALIGNMENT_MARGIN = 0.1
 """Classes of another kind than what executes came out at a cosine of 0.08 at most over eight positions."""
 ALIGNMENT_FLOOR = 0.05
@@ -65,6 +65,26 @@ def predicted_error(reference: Reference, name: str, positions: slice) -> float 
     if delta2 is None:
         return None
     return float(np.sqrt(delta2[positions].sum() / reference.centred2[positions].sum()))
+
+
+def agreement_bound(reference: Reference, names: Iterable[str]) -> float | None:
+    """Most that two honest ways to one position's logits may differ, each of one of the classes `names`.
+
+    From the worst predicted position, for it is one position that is compared; None where a class is not predicted.
+    """
+    worst = [worst_predicted(reference, name, slice(None)) for name in names if name != "f32"]
+    known = [error for error in worst if error is not None]
+    if len(known) < len(worst):
+        return None
+    return AGREE * max(known) if known else 2 * EXACT_BOUND
+
+
+def worst_predicted(reference: Reference, name: str, positions: slice) -> float | None:
+    """What rounding of class `name` causes at the position where it causes most; None for a class not predicted."""
+    delta2 = reference.delta2.get(name)
+    if delta2 is None:
+        return None
+    return float(np.sqrt((delta2[positions] / reference.centred2[positions]).max()))
 
 
 def judge(what: str, name: str, logits: Float32, reference: Reference, positions: slice) -> Check:
@@ -159,8 +179,8 @@ def _kind(name: str) -> str:
 
 def _one_position(worst: float, declared: str, reference: Reference, positions: slice) -> str | None:
     """A position that is far worse than all others is no rounding."""
-    predicted = float(np.sqrt((reference.delta2[declared][positions] / reference.centred2[positions]).max()))
-    if worst <= WORST_FACTOR * predicted:
+    predicted = worst_predicted(reference, declared, positions)
+    if predicted is None or worst <= WORST_FACTOR * predicted:
         return None
     return f"one position errs by {worst:.2g}, where {declared} predicts {predicted:.2g} for the worst"
 

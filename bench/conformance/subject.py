@@ -24,7 +24,7 @@ from bench.artifacts.stored_reference import Reference
 from bench.artifacts.synthesize import synthesize
 from bench.conformance.check import Failure, Gap, demand
 from bench.conformance.models import ARCHS, POSITIONS, Variant
-from bench.types import Availability, Case, Int32, LoadGroup, Prepared, SessionFacts, Workload, precision_class
+from bench.types import Availability, Case, Int32, LoadGroup, Prepared, SessionFacts, Workload
 
 
 def ignore(done: int, total: int) -> None:
@@ -146,6 +146,4 @@ class Subject:
         """Most that two honest paths of this session may differ, relative to the centred logits."""
         if not self.backend.computes:
             return 0.0
-        names = {precision_class(phase, facts.kv_cache) for phase in (facts.prefill, facts.decode)} - {"f32"}
-        predicted = [parity.predicted_error(self.reference(variant), name, slice(None)) or 0.0 for name in names]
-        return parity.AGREE * max(predicted) if predicted else 2 * parity.EXACT_BOUND
+        return parity.agreement_bound(self.reference(variant), facts.precision_classes) or 0.0

@@ -34,14 +34,17 @@ def config_key(identity: Any) -> str:
 def precision_key(facts: Any) -> str | None:
     """Hex SHA-256 of the effective precision; None where nothing is known.
 
-    Weights, activations and arithmetic of both phases, KV cache, and the instruction set where the runtime tells it:
-    when a runtime changes its defaults, or is allowed less than before, a new segment starts. Kernel names and evidence are left out, for they change without the numbers changing.
+    Weights, activations and arithmetic of each phase, KV cache, and the instruction set where the runtime tells it:
+    when a runtime changes its defaults, or is allowed less than before, a new segment starts. Kernel names and
+    evidence are left out, for they change without the numbers changing.
     """
     if facts is None:
         return None
     plain: dict[str, Any] = msgspec.to_builtins(facts)
     phases = {
-        phase: {name: plain[phase][name] for name in ("activations", "compute")} for phase in ("prefill", "decode")
+        phase: {name: plain[phase][name] for name in ("activations", "compute")}
+        for phase in ("prefill", "decode", "path")
+        if plain.get(phase)
     }
     isa = {"isa": plain["isa"]} if plain.get("isa") else {}
     return _digest({"weights": plain["weights"], "kv_cache": plain["kv_cache"], **phases, **isa})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -119,7 +120,12 @@ class ChangesEnvironment(WithSession):
 class LeavesThreads(WithSession):
     class session(NullSession):
         def close(self) -> None:
-            threading.Thread(target=lambda: sum(range(30_000_000)), daemon=True).start()
+            threading.Thread(target=_work, args=(time.monotonic() + 3,), daemon=True).start()
+
+
+def _work(until_s: float) -> None:
+    while time.monotonic() < until_s:
+        pass
 
 
 class DropsRopeScaling(Onnx):

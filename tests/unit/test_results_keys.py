@@ -82,6 +82,7 @@ def test_keys_are_stable_for_ever() -> None:
         ({"decode": msgspec.structs.replace(FACTS.decode, compute="bf16")}, True),
         ({"prefill": msgspec.structs.replace(FACTS.prefill, kernels={"matmul": "another"})}, False),
         ({"isa": "AVX2"}, True),
+        ({"path": msgspec.structs.replace(FACTS.prefill, activations="f16")}, True),
         ({"threads": 64}, False),
         ({"resident_weight_bytes": None}, False),
     ],
