@@ -20,8 +20,11 @@ PROPERTIES = {
     "kv_cache_precision": "KV_CACHE_PRECISION",
 }
 """Options of this adapter and the properties they set; one that is not given stays the device's own default."""
+ROUNDING = ("INFERENCE_PRECISION_HINT", "DYNAMIC_QUANTIZATION_GROUP_SIZE")
+"""What decides to what a product rounds its inputs."""
 STATISTICS, IN_DEVICE = "GPU_MEMORY_STATISTICS", ("cl_mem", "usm_device")
 """Bytes held now by kind of allocation: ov::intel_gpu::memory_statistics, engine::get_memory_statistics."""
+CACHE = ("CACHE_DIR", "CACHE_MODE")
 CACHE_FOLDER = "compiled"
 """Beside the IR, so that it goes when the IR goes; compiled kernels are kept there, weights stay in the IR."""
 
@@ -39,32 +42,46 @@ class Compiled:
         self._before_bytes = self._held_bytes()
         self._settings = {name: settings(core, name, case, folder) for name in self.names}
         self.runtime = core.compile_model(model, self.asked, self._for(self.names))
-        executed = self.runtime.get_property("EXECUTION_DEVICES")
-        self.executed = [devices.listed(core, str(name)) for name in executed]
+        executed = [devices.listed(core, str(name)) for name in self.runtime.get_property("EXECUTION_DEVICES")]
+        self.executed = sorted(executed, key=[*self.names, *executed].index)
+        self._demand_precision()
 
     def alone(self, model: Any) -> Any:
-        """Another model, compiled with the same properties for the first of the devices that execute this one."""
+        """Another model, compiled for the first of the devices that execute this one, with the precision of this one.
+
+        As it is effective here: by itself a plugin may choose another for what it does not take for a language model.
+        """
         name = self.executed[0]
-        return self.core.compile_model(model, name, self._settings.get(name, {}))
+        asked = {key: value for key, value in self._settings.get(name, {}).items() if key not in CACHE}
+        effective = {key: self.kind(key) for key in ROUNDING}
+        return self.core.compile_model(model, name, asked | {k: v for k, v in effective.items() if v is not None})
 
     def property(self, name: str) -> Any:
-        """Effective value on the first of the devices that execute; None where it does not know the property."""
-        first = self.executed[0]
+        """Effective value on the first of the devices that execute; None where it does not tell.
+
+        Asked for, not looked up in SUPPORTED_PROPERTIES: plugins answer more than they list, as the GPU's does for
+        KV_CACHE_PRECISION.
+        """
         if len(self.names) > 1:
-            known: Mapping[str, Any] = self.runtime.get_property("DEVICE_PROPERTIES")
-            return next((values.get(name) for device, values in known.items() if device == first), None)
-        known = self.runtime.get_property("SUPPORTED_PROPERTIES")
-        return self.runtime.get_property(name) if name in known else None
+            told: Mapping[str, Any] = self.runtime.get_property("DEVICE_PROPERTIES")
+            by_device = {devices.listed(self.core, device): values for device, values in told.items()}
+            return by_device.get(self.executed[0], {}).get(name)
+        try:
+            return self.runtime.get_property(name)
+        except RuntimeError:
+            return None
 
     def kind(self, name: str) -> str | None:
-        """An element type that is the value of a property, by its short name: f32, bf16, u8."""
+        """The value of a property as it is written when set; of an element type its short name: f32, bf16, u8."""
         value = self.property(name)
         return None if value is None else str(getattr(value, "get_type_name", lambda: value)())
 
     def grown_bytes(self) -> int | None:
         """What the first device's allocator holds now over what it held before; None where the plugin does not tell."""
         now = self._held_bytes()
-        return None if now is None or self._before_bytes is None else now - self._before_bytes or None
+        return (
+            None if now is None or self._before_bytes is None or now <= self._before_bytes else now - self._before_bytes
+        )
 
     def _held_bytes(self) -> int | None:
         """Of memory in the device, by OpenCL and by USM; what lies in the host's is not the device's."""
@@ -72,6 +89,17 @@ class Compiled:
             return None
         held: Mapping[str, int] = self.core.get_property(self.names[0], STATISTICS)
         return sum(count for kind, count in held.items() if kind in IN_DEVICE)
+
+    def _demand_precision(self) -> None:
+        """PrerequisiteError where the plugin took a precision and computes in another, as a CPU without bf16 does."""
+        for key in EXACT:
+            asked, effective = self._settings.get(self.executed[0], {}).get(key), self.kind(key)
+            if asked is not None and effective not in (asked, None):
+                raise PrerequisiteError(
+                    f"device {self.executed[0]} was asked for {key} {asked} and does {effective}",
+                    where="backend openvino",
+                    remedy=f"ask for {effective}, or leave the option out",
+                )
 
     def _for(self, names: list[str]) -> dict[str, Any]:
         return self._settings[names[0]] if len(names) == 1 else {"DEVICE_PROPERTIES": self._settings}
@@ -102,6 +130,6 @@ def settings(core: Any, name: str, case: Case, folder: Path) -> dict[str, Any]:
     if case.fidelity == "exact":
         asked |= {key: value for key, value in EXACT.items() if key in known}
     if name != devices.DEFAULT:
-        cache = {"CACHE_DIR": str(folder / CACHE_FOLDER), "CACHE_MODE": "OPTIMIZE_SIZE"}
+        cache = dict(zip(CACHE, (str(folder / CACHE_FOLDER), "OPTIMIZE_SIZE"), strict=True))
         asked |= {key: value for key, value in cache.items() if key in known}
     return asked

@@ -6,6 +6,7 @@ Nothing here falls back, and nothing chooses: a device that is not there is a Pr
 from __future__ import annotations
 
 import os
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from bench.errors import PrerequisiteError, UsageError
 from bench.types import Device
 
 DEFAULT = "CPU"
-CHOOSERS = ("AUTO", "MULTI", "BATCH")
-"""Devices of OpenVINO that choose others by themselves."""
+TOGETHER = "HETERO:"
+CHOOSERS = ("AUTO", "BATCH", "HETERO", "MULTI", "")
+"""Devices of OpenVINO that choose others by themselves, as HETERO does where it is given no names; "" names none."""
 DRIVERS = {
     "GPU": "install Intel's compute runtime (Debian, Ubuntu: apt install intel-opencl-icd ocl-icd-libopencl1, from "
     "Intel's repository for new cards), and join the group that owns /dev/dri/renderD*: usermod -aG render $USER",
@@ -52,28 +54,20 @@ def described(core: Any, name: str) -> Device:
 
 
 def resolved(core: Any, asked: str | None) -> list[str]:
-    """The devices that `asked` (CPU, GPU, GPU.1, gpu:1, HETERO:GPU,CPU; None: CPU) names, as the runtime names them.
+    """The devices that `asked` names, as the runtime names them, each once.
 
-    Raises PrerequisiteError where one is not here, UsageError where the name leaves the choice to OpenVINO.
+    CPU, GPU, GPU.1, gpu:1; HETERO:GPU,CPU or HETERO:GPU+CPU (where commas separate devices) for several together; None
+    is the CPU. Raises PrerequisiteError where one is not here, UsageError where the choice is left to OpenVINO.
     """
-    name = normalized(asked)
-    if name.partition(":")[0] in CHOOSERS:
+    name = (asked or DEFAULT).upper()
+    parts = re.split(r"[,+]", name.removeprefix(TOGETHER)) if name.startswith(TOGETHER) else [name]
+    if any(part.partition(":")[0] in CHOOSERS for part in parts):
         raise UsageError(
-            f"device {asked!r} lets OpenVINO choose",
+            f"device {asked!r} leaves the choice to OpenVINO",
             where="backend openvino",
             remedy=f"name one: {', '.join(core.available_devices)}",
         )
-    return [listed(core, part) for part in name.removeprefix("HETERO:").split(",")]
-
-
-def normalized(asked: str | None) -> str:
-    """As OpenVINO writes it: `gpu:1` and `gpu.1` are GPU.1, `0` is CPU."""
-    name = (asked or DEFAULT).upper()
-    if name.startswith("HETERO:"):
-        return "HETERO:" + ",".join(normalized(part) for part in name.removeprefix("HETERO:").split(","))
-    if name.partition(":")[0] in CHOOSERS:
-        return name
-    return name.replace(":", ".")
+    return list(dict.fromkeys(listed(core, part.replace(":", ".")) for part in parts))
 
 
 def listed(core: Any, name: str) -> str:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 BOOKKEEPING = {
-    "Assign", "Const", "Constant", "Input", "MemoryInput", "MemoryOutput", "Output", "Parameter", "ReadValue",
-    "Reshape", "Result", "ShapeOf",
+    "assign", "const", "constant", "input", "memoryinput", "memoryoutput", "mutabledata", "output", "parameter",
+    "readvalue", "reshape", "result", "shapeof",
 }  # fmt: skip
-"""Layers that hold or rename data and compute nothing."""
+"""Layers that hold or rename data and compute nothing, in plain letters: plugins write ReadValue and read_value."""
 WORK = {
     "matmul": ("fullyconnected", "matmul", "gemm"),
     "attention": ("scaleddotproductattention", "sdpa", "softmax"),
@@ -46,7 +46,7 @@ def layers(runtime_model: Any) -> list[Layer]:
 
 def operations(found: Sequence[Layer]) -> dict[str, int]:
     """Layers that compute, by type."""
-    return dict(Counter(layer.kind for layer in found if layer.kind not in BOOKKEEPING))
+    return dict(Counter(layer.kind for layer in found if _plain(layer.kind) not in BOOKKEEPING))
 
 
 def kernels(found: Sequence[Layer]) -> dict[str, str]:
@@ -60,7 +60,11 @@ def kernels(found: Sequence[Layer]) -> dict[str, str]:
 
 
 def _doing(kind: str, found: Sequence[Layer]) -> list[Layer]:
-    return [layer for layer in found if kind in layer.kind.lower().replace("_", "")]
+    return [layer for layer in found if kind in _plain(layer.kind)]
+
+
+def _plain(kind: str) -> str:
+    return kind.lower().replace("_", "")
 
 
 def _counted(found: Sequence[Layer]) -> str:
