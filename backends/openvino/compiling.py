@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from backends.openvino import devices
+from backends.openvino.failures import LOWERED, no_kernel
 from bench.errors import PrerequisiteError
 from bench.types import Case
 
@@ -45,6 +47,7 @@ class Compiled:
         executed = [devices.listed(core, str(name)) for name in self.runtime.get_property("EXECUTION_DEVICES")]
         self.executed = sorted(executed, key=[*self.names, *executed].index)
         self._demand_precision()
+        self._demand_kernels()
 
     def alone(self, model: Any) -> Any:
         """Another model, compiled for the first of the devices that execute this one, with the precision of this one.
@@ -70,6 +73,11 @@ class Compiled:
             return self.runtime.get_property(name)
         except RuntimeError:
             return None
+
+    def instruction_set(self) -> str | None:
+        """Of the CPU's kernels, in the plugin's words: what ONEDNN_MAX_CPU_ISA leaves of the processor's."""
+        told = str(self.property("RUNTIME_REQUIREMENTS") or "")
+        return next((part.removeprefix("isa=") for part in told.split(";") if part.startswith("isa=")), None)
 
     def kind(self, name: str) -> str | None:
         """The value of a property as it is written when set; of an element type its short name: f32, bf16, u8."""
@@ -100,6 +108,12 @@ class Compiled:
                     where="backend openvino",
                     remedy=f"ask for {effective}, or leave the option out",
                 )
+
+    def _demand_kernels(self) -> None:
+        """CaseError where the instruction set was lowered below bf16 and the plugin chose it: AVX2 ends the process."""
+        kernels, chosen = self.instruction_set(), self.kind("INFERENCE_PRECISION_HINT")
+        if LOWERED in os.environ and kernels and chosen == "bf16" and "bfloat16" not in kernels:
+            raise no_kernel(f"the plugin chose bf16, and {kernels} has none", "open")
 
     def _for(self, names: list[str]) -> dict[str, Any]:
         return self._settings[names[0]] if len(names) == 1 else {"DEVICE_PROPERTIES": self._settings}

@@ -57,7 +57,7 @@ def read(compiled: Compiled, arch: Arch, rows: int) -> SessionFacts:
         resident_weight_bytes=sum(_held_bytes(node, compute) for node in constants.values()),
         embedding_bytes=sum(_held_bytes(node, compute) for node in table),
         kv_bytes_per_token=_kv_bytes(arch, kv),
-        isa=_isa(compiled),
+        isa=compiled.instruction_set(),
         evidence=_evidence(compiled, rounded, kv, looked[1]),
     )
 
@@ -110,12 +110,6 @@ def _kv_bytes(arch: Arch, kind: str) -> int:
     return 2 * arch.layers * (arch.kv_rows * number + beside)
 
 
-def _isa(compiled: Compiled) -> str | None:
-    """Of the CPU's kernels: what ONEDNN_MAX_CPU_ISA leaves of the processor's."""
-    told = str(compiled.property("RUNTIME_REQUIREMENTS") or "")
-    return next((part.removeprefix("isa=") for part in told.split(";") if part.startswith("isa=")), None)
-
-
 def _evidence(compiled: Compiled, rounded: dict[int, Activations], kv: str, found: list[Layer]) -> tuple[Evidence, ...]:
     asked = "CompiledModel.get_property"
     rows = ", ".join(f"{name} at {count} rows" for count, name in sorted(rounded.items()))
@@ -134,7 +128,7 @@ def _evidence(compiled: Compiled, rounded: dict[int, Activations], kv: str, foun
         ("CompiledModel.get_runtime_model", "kernels of each phase, after steps of as many tokens"),
         ("constants of the IR", "bytes of the weights: codes as the file has them, 16-bit numbers as products compute"),
     ]
-    if isa := _isa(compiled):
+    if isa := compiled.instruction_set():
         told.append((f"{asked}('RUNTIME_REQUIREMENTS')", f"kernels may use {isa}"))
     if LOWERED in os.environ:
         told.append(("environment", f"{LOWERED}={os.environ[LOWERED]}"))
