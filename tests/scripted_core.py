@@ -60,7 +60,7 @@ UNSUPPORTED = (
 """[wheel] CompiledModel.get_property of a property that the plugin does not answer."""
 
 PER_TOKEN = 2**64 - 1
-"""[source] options.inl: DYNAMIC_QUANTIZATION_GROUP_SIZE up to UINT64_MAX, one group a token."""
+"""[source] options.inl: the largest DYNAMIC_QUANTIZATION_GROUP_SIZE, one group a token; 0 and 32 occur too."""
 THRESHOLD = 64
 """[source] options.inl, dynamic_quantization_threshold; dynamic_quantize.cpp, dynamic_quantize_inst: no quantization up
 to and with so many rows, batch × tokens."""

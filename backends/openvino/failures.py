@@ -13,6 +13,9 @@ _MEMORY = (
     "failed to allocate",
     "cl_out_of_resources",
     "cl_mem_object_allocation_failure",
+    "out_of_host_memory",
+    "out_of_device_memory",
+    "exceeded max size of memory",
 )
 _NOISE = re.compile(r"Exception from \S+:\s*|Check '[^']*' failed at \S+:\s*")
 """What OpenVINO puts before its own words: places in its source."""
