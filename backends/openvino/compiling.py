@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from backends.openvino import devices
+from backends.openvino import devices, ir
 from backends.openvino.failures import LOWERED, no_kernel
 from bench.errors import PrerequisiteError
 from bench.types import Case
@@ -48,6 +49,11 @@ class Compiled:
         self.executed = sorted(executed, key=[*self.names, *executed].index)
         self._demand_precision()
         self._demand_kernels()
+
+    @cached_property
+    def constants(self) -> dict[str, Any]:
+        """Of the model that was compiled, by name."""
+        return ir.constants(self.model)
 
     def alone(self, model: Any) -> Any:
         """Another model, compiled for the first of the devices that execute this one, with the precision of this one.

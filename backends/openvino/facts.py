@@ -36,12 +36,12 @@ def read(compiled: Compiled, arch: Arch, rows: int) -> SessionFacts:
     kv = compiled.kind("KV_CACHE_PRECISION")
     kv = compute if kv in (None, "dynamic") else kv
     looked = {count: _layers_after(compiled, count) for count in (1, PATH_ROWS, rows)}
-    rounded = _rounded(compiled, compute, tuple(looked))
+    rounded = _rounded(compiled, arch, compute, tuple(looked))
     phases = {
         count: PhaseFacts(activations=rounded[count], compute=compute, kernels=runtime_model.kernels(found))
         for count, found in looked.items()
     }
-    constants = ir.constants(compiled.model)
+    constants = compiled.constants
     table = [node for name, node in constants.items() if name.startswith(ir.TABLE) and HEAD in constants]
     operations = runtime_model.operations(looked[1])
     return SessionFacts(
@@ -79,9 +79,9 @@ def _layers_after(compiled: Compiled, count: int) -> list[Layer]:
     return runtime_model.layers(compiled.runtime.get_runtime_model())
 
 
-def _rounded(compiled: Compiled, compute: Compute, counts: tuple[int, ...]) -> dict[int, Activations]:
+def _rounded(compiled: Compiled, arch: Arch, compute: Compute, counts: tuple[int, ...]) -> dict[int, Activations]:
     """What steps of each number of tokens round the inputs of products to; the property's word where none fits."""
-    codes = ir.codes(compiled.model, PROBED)
+    codes = ir.codes(compiled.constants, arch, PROBED)
     assert codes is not None  # every model has this tensor
     product = compiled.alone(rounding.product(compiled.model, PROBED))
     group = compiled.property("DYNAMIC_QUANTIZATION_GROUP_SIZE")

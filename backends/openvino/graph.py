@@ -148,9 +148,14 @@ class _Builder:
     def attention(self, layer: int, hidden: Any) -> Any:
         at = f"blk.{layer}."
         arch = self.arch
-        q = self.rotate(self.heads(at + "attn_q", hidden, arch.heads))
-        k = self.cached(f"{layer}.key", self.rotate(self.heads(at + "attn_k", hidden, arch.kv_heads)))
-        v = self.cached(f"{layer}.value", self.heads(at + "attn_v", hidden, arch.kv_heads))
+        stacked = self.product(at + "attn_qkv.weight", hidden)
+        if arch.qkv_bias:
+            stacked = ops.add(stacked, self.weight(at + "attn_qkv.bias"))
+        lengths = self.ints("qkv", [arch.q_rows, arch.kv_rows, arch.kv_rows])
+        q, k, v = ops.variadic_split(stacked, self.ints("last", [-1]), lengths).outputs()
+        q = self.rotate(self.heads(q, arch.heads, at + "attn_q_norm.weight"))
+        k = self.cached(f"{layer}.key", self.rotate(self.heads(k, arch.kv_heads, at + "attn_k_norm.weight")))
+        v = self.cached(f"{layer}.value", self.heads(v, arch.kv_heads))
         scale = self.small("scale", F32(arch.head_dim**-0.5))
         mixed = ops.scaled_dot_product_attention(q, self.shared(k), self.shared(v), self.mask, scale)
         flat = ops.reshape(
@@ -158,14 +163,11 @@ class _Builder:
         )
         return self.product(at + "attn_output.weight", flat)
 
-    def heads(self, name: str, hidden: Any, count: int) -> Any:
-        """[batch, count, n, head_dim], with bias and norm where the family has them."""
-        out = self.product(name + ".weight", hidden)
-        if name + ".bias" in self.tensors:
-            out = ops.add(out, self.weight(name + ".bias"))
-        out = ops.reshape(out, self.ints(f"heads{count}", [0, 0, count, self.arch.head_dim]), True)
-        if name + "_norm.weight" in self.tensors:
-            out = self.norm(name + "_norm.weight", out)
+    def heads(self, rows: Any, count: int, norm: str = "") -> Any:
+        """[batch, count, n, head_dim] of [batch, n, count × head_dim], normalized where the family has that norm."""
+        out = ops.reshape(rows, self.ints(f"heads{count}", [0, 0, count, self.arch.head_dim]), True)
+        if norm in self.tensors:
+            out = self.norm(norm, out)
         return ops.transpose(out, self.ints("bnhd", [0, 2, 1, 3]))
 
     def rotate(self, x: Any) -> Any:

@@ -17,6 +17,7 @@ from backends.openvino.graph import TABLE as TABLE
 from backends.openvino.weights import SCALES, Stored
 from bench.api import Artifact, Codes, Progress
 from bench.errors import CaseError
+from bench.types import Arch
 
 GRAPH_FILE, WEIGHTS_FILE = "openvino_model.xml", "openvino_model.bin"
 """The names that OpenVINO's own tools look for."""
@@ -49,14 +50,18 @@ def constants(model: Any) -> dict[str, Any]:
     return {node.get_friendly_name(): node for node in model.get_ordered_ops() if node.get_type_name() == "Constant"}
 
 
-def codes(model: Any, name: str) -> Codes | None:
-    """The artifact's tensor `name` as the constants of `model` hold it; None for a name that it does not have."""
-    found = constants(model)
-    if name not in found:
+def codes(found: Mapping[str, Any], arch: Arch, name: str) -> Codes | None:
+    """The artifact's tensor `name` as the constants `found` hold it; None for a name that no constant holds."""
+    place, rows = name, slice(None)
+    for kind, start, count in (("q", 0, arch.q_rows), ("k", arch.q_rows, arch.kv_rows), ("v", -arch.kv_rows, None)):
+        if f".attn_{kind}." in name:
+            place = name.replace(f".attn_{kind}.", ".attn_qkv.")
+            rows = slice(start, None if count is None else start + count)
+    if place not in found:
         return None
-    scales = found.get(name + SCALES)
-    kind = found[name].get_element_type().get_type_name()
-    return weights.codes(kind, _numbers(found[name]), None if scales is None else _numbers(scales))
+    scales = found.get(place + SCALES)
+    kind = found[place].get_element_type().get_type_name()
+    return weights.codes(kind, _numbers(found[place])[rows], None if scales is None else _numbers(scales)[rows])
 
 
 def _numbers(constant: Any) -> npt.NDArray[Any]:

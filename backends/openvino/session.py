@@ -107,7 +107,7 @@ class OpenVinoSession:
 
     def fed(self, tensor: str) -> Codes | None:
         """Read from the constants of the model that was compiled."""
-        return ir.codes(self._alive().model, tensor)
+        return ir.codes(self._alive().constants, self._arch, tensor)
 
     def close(self) -> None:
         self._logits = self._request = self._compiled = None

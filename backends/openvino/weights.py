@@ -6,7 +6,7 @@ scales of their groups; float16 and bfloat16 tensors as they are; norms and bias
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -46,15 +46,27 @@ NUMPY: dict[str, np.dtype[Any]] = {"i8": np.dtype("i1"), "f16": np.dtype("<f2"),
 _PLAIN: dict[str, CodeScheme] = {"f16": "f16", "bf16": "bf16", "f32": "f32"}
 
 
+def parts(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """The IR's constants by name, with the tensors of the artifact that are stacked in each: Q, K and V are one."""
+    plan: dict[str, tuple[str, ...]] = {}
+    for name in names:
+        layer, dot, rest = name.partition(".attn_q.")
+        if dot:
+            plan[f"{layer}.attn_qkv.{rest}"] = tuple(f"{layer}.attn_{kind}.{rest}" for kind in "qkv")
+        elif ".attn_k." not in name and ".attn_v." not in name:
+            plan[name] = (name,)
+    return plan
+
+
 def write(artifact: Artifact, path: Path, progress: Progress) -> dict[str, Stored]:
-    """Write `path` from `artifact` in bounded memory and return what lies where. `progress` counts tensors."""
-    names = artifact.names()
+    """Write `path` from `artifact` in bounded memory and return what lies where. `progress` counts constants."""
+    plan = parts(artifact.names())
     stored: dict[str, Stored] = {}
     with path.open("wb") as file:
-        for done, name in enumerate(names):
-            progress(done, len(names))
-            _write_tensor(file, name, artifact.tensor(name), stored)
-        progress(len(names), len(names))
+        for done, (name, stacked) in enumerate(plan.items()):
+            progress(done, len(plan))
+            _write_constant(file, name, [artifact.tensor(part) for part in stacked], stored)
+        progress(len(plan), len(plan))
     return stored
 
 
@@ -88,33 +100,30 @@ def codes(kind: str, numbers: npt.NDArray[Any], scales: npt.NDArray[np.float16] 
     return Codes(_PLAIN[kind], numbers)
 
 
-def _write_tensor(file: BinaryIO, name: str, tensor: Codes, stored: dict[str, Stored]) -> None:
-    rows = tensor.shape[0]
-    if tensor.scheme not in ("int8", "int4"):
-        stored[name] = Stored(tensor.scheme, tensor.shape, _aligned(file))
-        for start, stop in _ranges(tensor):
-            file.write(np.ascontiguousarray(tensor.stored(start, stop)).data)
+def _write_constant(file: BinaryIO, name: str, tensors: Sequence[Codes], stored: dict[str, Stored]) -> None:
+    scheme, rows = tensors[0].scheme, sum(tensor.shape[0] for tensor in tensors)
+    if scheme not in ("int8", "int4"):
+        stored[name] = Stored(scheme, (rows, *tensors[0].shape[1:]), _aligned(file))
+        for block in _blocks(tensors):
+            file.write(np.ascontiguousarray(block).data)
         return
-    groups = tensor.shape[1] // GROUP
-    if tensor.scheme == "int8":
-        stored[name] = Stored("i8", tensor.shape, _aligned(file))
-    else:
-        stored[name] = Stored("u4", (rows, groups, GROUP), _aligned(file))
-    scales = np.empty((rows, groups), np.float16)
-    for start, stop in _ranges(tensor):
-        blocks = tensor.stored(start, stop)
-        scales[start:stop] = blocks["scale"]
-        numbers = blocks["codes"] if tensor.scheme == "int8" else _paired(blocks["codes"])
-        file.write(np.ascontiguousarray(numbers).data)
-    if tensor.scheme == "int8":
-        scales = _one_a_row(name, scales)
-    shape = (rows, 1) if tensor.scheme == "int8" else (rows, groups, 1)
-    stored[name + SCALES] = Stored("f16", shape, _aligned(file))
-    file.write(np.ascontiguousarray(scales).data)
+    columns = tensors[0].shape[1]
+    shape = (rows, columns) if scheme == "int8" else (rows, columns // GROUP, GROUP)
+    stored[name] = Stored("i8" if scheme == "int8" else "u4", shape, _aligned(file))
+    found = []
+    for block in _blocks(tensors):
+        found.append(_one_a_row(name, block["scale"]) if scheme == "int8" else np.array(block["scale"]))
+        file.write(np.ascontiguousarray(block["codes"] if scheme == "int8" else _paired(block["codes"])).data)
+    scales = np.concatenate(found)
+    stored[name + SCALES] = Stored("f16", scales.shape if scheme == "int8" else (*scales.shape, 1), _aligned(file))
+    file.write(scales.data)
 
 
-def _ranges(tensor: Codes) -> Iterator[tuple[int, int]]:
-    return row_ranges(tensor.shape[0], tensor.data.nbytes // tensor.shape[0])
+def _blocks(tensors: Iterable[Codes]) -> Iterator[npt.NDArray[Any]]:
+    """The tensors' rows one after the other, as the artifact stores them, some at a time."""
+    for tensor in tensors:
+        for start, stop in row_ranges(tensor.shape[0], tensor.data.nbytes // tensor.shape[0]):
+            yield tensor.stored(start, stop)
 
 
 def _one_a_row(name: str, scales: npt.NDArray[np.float16]) -> npt.NDArray[np.float16]:

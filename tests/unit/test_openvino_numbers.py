@@ -129,7 +129,7 @@ def test_a_changed_bit_is_seen(model: Model, tmp_path: Path) -> None:
         file.seek(0)
         file.write(bytes([byte ^ 1]))
     first = model.artifact.names()[0]
-    fed = ir.codes(ir.read(ov.Core(), Path(again.path)), first)
+    fed = ir.codes(ir.constants(ir.read(ov.Core(), Path(again.path))), model.artifact.arch, first)
     assert fed is not None and not fed.same_bits(model.artifact.tensor(first))
 
 
@@ -213,10 +213,10 @@ def test_an_int8_row_of_several_scales_is_another_scheme(tmp_path: Path) -> None
     scales = np.full((4, 2), 0.5, np.float16)
     scales[2, 1] = 0.25
     tensor = Codes.dense("int8", np.ones((4, 64), np.int8), scales)
-    artifact: Any = SimpleNamespace(names=lambda: ["blk.0.attn_q.weight"], tensor=lambda name: tensor)
+    artifact: Any = SimpleNamespace(names=lambda: ["blk.0.ffn_up.weight"], tensor=lambda name: tensor)
     with pytest.raises(CaseError, match="more than one scale") as caught:
         weights.write(artifact, tmp_path / "weights.bin", lambda done, total: None)
-    assert (caught.value.phase, caught.value.where) == ("prepare", "blk.0.attn_q.weight")
+    assert (caught.value.phase, caught.value.where) == ("prepare", "blk.0.ffn_up.weight")
 
 
 def test_writing_takes_a_part_of_the_models_size(tmp_path: Path) -> None:
