@@ -16,7 +16,7 @@ import numpy as np
 import openvino
 import pytest
 
-from backends.openvino import SCHEMES, OpenVino, devices, failures, ir
+from backends.openvino import SCHEMES, OpenVino, devices, failures, ir, weights
 from bench.artifacts.reader import open_artifact
 from bench.artifacts.synthesize import synthesize
 from bench.errors import BusyError, CaseError, PrerequisiteError

@@ -155,7 +155,8 @@ def test_on_this_cpu(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> Non
     told = read(prepared, devices.core(), replace(CASE, device=None, options=options))
     assert (told.prefill.compute, told.kv_cache, told.threads, told.path) == ("f32", "u8", 1, None)
     assert told.prefill.activations == told.decode.activations
-    assert misplaced(told) is None and told.placement[0].operations["FullyConnected"] == 2 * 5 + 1  # Q, K and V are one product
+    assert misplaced(told) is None
+    assert told.placement[0].operations["FullyConnected"] == 2 * 5 + 1  # Q, K and V are one product
     assert "FullyConnected" in told.decode.kernels["matmul"] and "f32" in told.decode.kernels["matmul"]
     sources = [entry.source for entry in told.evidence]
     assert "CompiledModel.get_property('RUNTIME_REQUIREMENTS')" in sources and "environment" not in sources
