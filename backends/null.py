@@ -9,21 +9,8 @@ from typing import Literal
 import numpy as np
 
 from bench.api import Artifact, Codes, Progress
-from bench.types import (
-    Availability,
-    Case,
-    Evidence,
-    Float32,
-    Int32,
-    LoadGroup,
-    MemoryUse,
-    Option,
-    PhaseFacts,
-    Prepared,
-    Requirements,
-    SessionFacts,
-    Support,
-)
+from bench.facts import Evidence, MemoryUse, PhaseFacts, SessionFacts
+from bench.types import Availability, Case, Float32, Int32, LoadGroup, Option, Prepared, Requirements, Support
 
 _NOTHING = PhaseFacts(activations="f32", compute="f32")
 

@@ -1,8 +1,8 @@
 """The contract between the harness and an adapter, and what an adapter is handed.
 
-An adapter imports from this project only `bench.api`, `bench.types`, `bench.errors` and `bench.units`. Importing its
-module loads no runtime: `probe`, `prepare` and `open` do. It contains no timing, printing, retries, tokenization or
-changes of the environment. The harness owns the clock and decides which token ids go in.
+An adapter imports from this project only `bench.api`, `bench.facts`, `bench.types`, `bench.errors` and `bench.units`.
+Importing its module loads no runtime: `probe`, `prepare` and `open` do. It contains no timing, printing, retries,
+tokenization or changes of the environment. The harness owns the clock and decides which token ids go in.
 """
 
 from __future__ import annotations
@@ -15,20 +15,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from bench.types import (
-    Arch,
-    Availability,
-    Case,
-    Float32,
-    Int32,
-    LoadGroup,
-    MemoryUse,
-    Option,
-    Prepared,
-    Requirements,
-    SessionFacts,
-    Support,
-)
+from bench.facts import MemoryUse, SessionFacts
+from bench.types import Arch, Availability, Case, Float32, Int32, LoadGroup, Option, Prepared, Requirements, Support
 
 GROUP = 32
 """Codes that share a scale in every quantized scheme of the canonical file."""

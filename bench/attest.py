@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.types import SessionFacts, Workload
+from bench.facts import SessionFacts
+from bench.types import Workload
 
 IMPOSSIBLE_RATIO = 1.1
 """Above this share of the probed read bandwidth a decode rate cannot be true; the probe itself errs by less."""

@@ -13,9 +13,10 @@ import numpy as np
 
 from bench.api import Artifact, Progress, Session
 from bench.artifacts.stored_reference import Reference
+from bench.facts import SessionFacts, precision_class
 from bench.measure import CHECK_REPETITION, feed, token_ids
 from bench.parity import EXACT_BOUND, NOT_FINITE, Check, agreement_bound, judge, relative_error
-from bench.types import Float32, Int32, SessionFacts, Workload, precision_class
+from bench.types import Float32, Int32, Workload
 
 PATH_ROWS = 16
 """Tokens a step feeds on the path, after one token alone; no runtime changes its kernels just there."""

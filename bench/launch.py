@@ -8,7 +8,7 @@ from typing import Any
 from bench import protocol
 from bench.collector.host_memory import HostMemory
 from bench.errors import BenchError
-from bench.types import SessionFacts
+from bench.facts import SessionFacts
 
 
 @dataclass(kw_only=True)

@@ -12,11 +12,12 @@ import msgspec
 from bench import attest
 from bench.collector import host
 from bench.errors import BenchError, CaseError, InvalidMeasurement, PrerequisiteError
+from bench.facts import SessionFacts
 from bench.launch import Heard, Launch
 from bench.results import schema
 from bench.results.record import Record, new_record
 from bench.spec import definition_hash
-from bench.types import Case, SessionFacts, Support
+from bench.types import Case, Support
 
 METHOD = 1
 """Version of how things are measured: part of the identity, so that a change starts new series."""

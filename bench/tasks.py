@@ -16,8 +16,9 @@ from bench.artifacts.reader import open_artifact
 from bench.artifacts.stored_reference import Reference, load_reference
 from bench.ceiling import ReadProbe, measure_device
 from bench.errors import BenchError, CaseError, InvalidMeasurement, PrerequisiteError
+from bench.facts import SessionFacts
 from bench.protocol import Events, Job, describe
-from bench.types import LoadGroup, Prepared, SessionFacts
+from bench.types import LoadGroup, Prepared
 
 
 def prepare(backend: Backend, job: Job, events: Events) -> None:

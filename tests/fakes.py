@@ -7,19 +7,8 @@ from typing import Any
 import numpy as np
 
 from backends.null import NullSession
-from bench.types import (
-    Arch,
-    Case,
-    Device,
-    Float32,
-    Int32,
-    LoadGroup,
-    PhaseFacts,
-    Placement,
-    Prepared,
-    SessionFacts,
-    Workload,
-)
+from bench.facts import PhaseFacts, Placement, SessionFacts
+from bench.types import Arch, Case, Device, Float32, Int32, LoadGroup, Prepared, Workload
 from tests.tiny import tiny_arch
 
 NOTHING = Prepared(path="", files=())

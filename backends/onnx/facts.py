@@ -13,7 +13,8 @@ import onnx
 from backends.onnx import graph, providers
 from backends.onnx.packages import CPU
 from backends.onnx.weights import HEAD, SCALES, TABLE, Stored
-from bench.types import Arch, Device, Evidence, PhaseFacts, Placement, SessionFacts
+from bench.facts import Evidence, PhaseFacts, Placement, SessionFacts
+from bench.types import Arch, Device
 
 ISA_FLAGS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm", "sve")
 X86 = ("x86_64", "AMD64")

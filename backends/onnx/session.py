@@ -14,7 +14,8 @@ from backends.onnx.failures import translated
 from backends.onnx.packages import CPU
 from bench.api import Codes
 from bench.errors import CaseError
-from bench.types import Arch, Float32, Int32, LoadGroup, MemoryUse, Prepared, SessionFacts
+from bench.facts import MemoryUse, SessionFacts
+from bench.types import Arch, Float32, Int32, LoadGroup, Prepared
 
 MOST_BINDINGS = 8
 """Shapes kept bound; a workload has three: a full chunk, its last chunk, and one token."""

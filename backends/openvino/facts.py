@@ -13,7 +13,8 @@ from backends.openvino.failures import LOWERED
 from backends.openvino.graph import HEAD
 from backends.openvino.runtime_model import Layer
 from backends.openvino.weights import SCALES
-from bench.types import Activations, Arch, Compute, Evidence, PhaseFacts, Placement, SessionFacts
+from bench.facts import Activations, Compute, Evidence, PhaseFacts, Placement, SessionFacts
+from bench.types import Arch
 
 PROBED = "blk.0.attn_output.weight"
 """The product whose rounding is asked for: every family has it, and it is coded as all layers are."""

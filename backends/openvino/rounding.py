@@ -15,7 +15,8 @@ import openvino.opset13 as ops
 
 from backends.openvino.graph import PRODUCT
 from bench.api import GROUP, Codes
-from bench.types import Activations, Compute, Float32
+from bench.facts import Activations, Compute
+from bench.types import Float32
 
 COLUMNS = 512
 """Outputs that are compared."""

@@ -13,7 +13,8 @@ from backends.openvino.compiling import Compiled
 from backends.openvino.failures import translated
 from bench.api import Codes
 from bench.errors import CaseError
-from bench.types import Arch, Float32, Int32, LoadGroup, MemoryUse, Prepared, SessionFacts, Workload
+from bench.facts import MemoryUse, SessionFacts
+from bench.types import Arch, Float32, Int32, LoadGroup, Prepared, Workload
 
 
 class OpenVinoSession:

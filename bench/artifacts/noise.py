@@ -1,6 +1,6 @@
 """Precision classes: what a runtime of each class rounds, so that one pass can predict the error it must make.
 
-Class ids are those of bench.types.precision_class: `f32`, `f16`, `bf16` (every activation is held in that type),
+Class ids are those of bench.facts.precision_class: `f32`, `f16`, `bf16` (every activation is held in that type),
 `a8-g32`, `a8-token`, `a8-tensor` (inputs of linear layers in symmetric int8, one scale per group of 32, per token or
 per step; everything else in float32, or with `+f16` and `+bf16` held in that type before), each alone or with `+kv8`
 (keys and values cached in asymmetric uint8, one scale per token and head).
@@ -15,7 +15,8 @@ from typing import get_args
 import numpy as np
 
 from bench.api import GROUP
-from bench.types import Activations, Compute, Float32, PhaseFacts, precision_class
+from bench.facts import Activations, Compute, PhaseFacts, precision_class
+from bench.types import Float32
 
 KV8 = "+kv8"
 CLASSES: tuple[str, ...] = tuple(

@@ -18,7 +18,8 @@ from bench.conformance.check import Check, Failure, demand
 from bench.conformance.models import Variant, both
 from bench.conformance.subject import Subject
 from bench.errors import BenchError, CaseError, PrerequisiteError
-from bench.types import Activations, LoadGroup, MemoryUse, SessionFacts
+from bench.facts import Activations, MemoryUse, SessionFacts
+from bench.types import LoadGroup
 
 NOWHERE = ("nowhere:97", "nowhere", "97")
 KINDS = ("cpu", "gpu", "npu")

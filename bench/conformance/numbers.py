@@ -13,7 +13,8 @@ from bench.artifacts.stored_reference import Reference
 from bench.conformance.check import Check, demand
 from bench.conformance.models import ARCHS, DECODED, LONG_CAPACITY, LONG_POSITIONS, POSITIONS, Variant, matrix
 from bench.conformance.subject import Subject, ignore
-from bench.types import Float32, Int32, Workload, precision_class
+from bench.facts import precision_class
+from bench.types import Float32, Int32, Workload
 
 LONG_CHUNK = 512
 LONG = Variant(model="llama3-long", scheme="int8", capacity=LONG_CAPACITY)

@@ -24,7 +24,8 @@ from bench.artifacts.stored_reference import Reference
 from bench.artifacts.synthesize import synthesize
 from bench.conformance.check import Failure, Gap, demand
 from bench.conformance.models import ARCHS, POSITIONS, Variant
-from bench.types import Availability, Case, Int32, LoadGroup, Prepared, SessionFacts, Workload
+from bench.facts import SessionFacts
+from bench.types import Availability, Case, Int32, LoadGroup, Prepared, Workload
 
 
 def ignore(done: int, total: int) -> None:

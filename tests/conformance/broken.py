@@ -17,7 +17,8 @@ from backends.onnx.session import OnnxSession
 from bench.api import Artifact, Codes, Progress
 from bench.artifacts.layout import inv_freq
 from bench.errors import CaseError
-from bench.types import Availability, Case, Float32, Int32, LoadGroup, MemoryUse, Prepared, SessionFacts, Support
+from bench.facts import MemoryUse, SessionFacts
+from bench.types import Availability, Case, Float32, Int32, LoadGroup, Prepared, Support
 
 
 class OtherSignature(Null):

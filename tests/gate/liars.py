@@ -7,7 +7,8 @@ from typing import Any
 
 from backends.onnx import Onnx
 from backends.onnx.session import OnnxSession
-from bench.types import Activations, LoadGroup, Prepared, SessionFacts
+from bench.facts import Activations, SessionFacts
+from bench.types import LoadGroup, Prepared
 
 
 class Liar(Onnx):

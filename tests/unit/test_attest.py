@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bench import attest
+from bench.facts import PhaseFacts, Placement
 from bench.spec import parse_workload
-from bench.types import PhaseFacts, Placement
 from tests.fakes import facts
 
 PHASE = PhaseFacts(activations="f32", compute="f32")

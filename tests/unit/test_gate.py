@@ -11,8 +11,9 @@ import pytest
 
 from bench import gate, parity
 from bench.artifacts.stored_reference import Reference
+from bench.facts import Activations, PhaseFacts, SessionFacts
 from bench.spec import parse_workload
-from bench.types import Activations, Int32, PhaseFacts, SessionFacts
+from bench.types import Int32
 from tests.fakes import Noisy, facts
 
 VOCAB = 512

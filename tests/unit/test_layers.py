@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 LAYERS = [
     ("errors", "units"),
     ("types",),
+    ("facts",),
     ("api",),
     ("spec", "plan", "needs", "registry"),
     ("protocol", "ceiling", "measure", "parity", "gate", "attest", "artifacts", "collector", "stats", "results"),
@@ -27,7 +28,7 @@ LAYERS = [
 ]
 """From the ground up. A module imports from its own layer and those below it."""
 
-ADAPTERS_MAY_IMPORT = {"bench.api", "bench.types", "bench.errors", "bench.units"}
+ADAPTERS_MAY_IMPORT = {"bench.api", "bench.facts", "bench.types", "bench.errors", "bench.units"}
 RUNTIMES = ("torch", "openvino", "openvino_genai", "onnxruntime", "onnx", "llama_cpp", "transformers")
 VENDORS = set(
     """
@@ -158,7 +159,20 @@ sys.meta_path.insert(0, Guard())
     return set(done.stdout.split())
 
 
-WORKER = ("worker", "tasks", "protocol", "measure", "gate", "attest", "ceiling", "api", "types", "errors", "units")
+WORKER = (
+    "worker",
+    "tasks",
+    "protocol",
+    "measure",
+    "gate",
+    "attest",
+    "ceiling",
+    "api",
+    "facts",
+    "types",
+    "errors",
+    "units",
+)
 
 
 @pytest.mark.parametrize("module", [f"bench.{name}" for name in WORKER if f"bench.{name}" in MODULES])

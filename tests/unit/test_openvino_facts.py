@@ -19,7 +19,8 @@ from bench.artifacts.noise import PrecisionClass
 from bench.artifacts.reader import open_artifact
 from bench.artifacts.synthesize import synthesize
 from bench.attest import decode_traffic, misplaced
-from bench.types import Activations, Case, Compute, Float32, Prepared, SessionFacts, Workload
+from bench.facts import Activations, Compute, SessionFacts
+from bench.types import Case, Float32, Prepared, Workload
 from tests import fakes
 from tests.scripted_core import A770, UUID, Gpu, ScriptedCore
 from tests.tiny import tiny_arch

@@ -23,7 +23,8 @@ from bench.artifacts.reader import CanonicalArtifact, open_artifact
 from bench.artifacts.reference import gate_ids
 from bench.artifacts.synthesize import synthesize
 from bench.errors import CaseError
-from bench.types import Case, Float32, Int32, LoadGroup, Prepared, Workload, precision_class
+from bench.facts import precision_class
+from bench.types import Case, Float32, Int32, LoadGroup, Prepared, Workload
 from tests import fakes
 from tests.tiny import LLAMA3_SCALING, tiny_arch
 

@@ -11,11 +11,11 @@ import pytest
 
 from bench import protocol, recording
 from bench.errors import BenchError, CaseError, InvalidMeasurement, PrerequisiteError
+from bench.facts import PhaseFacts
 from bench.launch import Heard, Launch
 from bench.recording import Situation
 from bench.results.record import Record
 from bench.spec import parse_workload
-from bench.types import PhaseFacts
 from tests.fakes import case, facts
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "launch" / "record.json"

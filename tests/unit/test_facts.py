@@ -10,7 +10,8 @@ from typing import get_args
 import pytest
 
 from bench.artifacts.noise import CLASSES
-from bench.types import Activations, Arch, Compute, PhaseFacts, precision_class
+from bench.facts import Activations, Compute, PhaseFacts, precision_class
+from bench.types import Arch
 from tests.fakes import facts
 from tests.tiny import LLAMA3_SCALING, tiny_arch
 
