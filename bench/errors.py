@@ -13,7 +13,8 @@ Anything else that escapes is a bug: a traceback and exit code 70. 130 is an int
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import ClassVar
 
@@ -92,6 +93,15 @@ class BusyError(BenchError):
     """Another process is at work on the same thing; it is left alone."""
 
     exit_code = EXIT_BUSY
+
+
+@contextmanager
+def missing_imports(what: str, *, where: str, remedy: str) -> Iterator[None]:
+    """An ImportError inside is a PrerequisiteError: `what` is missing or broken, and `remedy` installs it."""
+    try:
+        yield
+    except ImportError as error:
+        raise PrerequisiteError(f"{what} is missing or broken", where=where, cause=str(error), remedy=remedy) from error
 
 
 def unknown_name(

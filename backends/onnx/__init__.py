@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, get_args
 
 from backends.onnx.packages import CPU, package_of
 from bench.api import Artifact, Progress
-from bench.errors import CaseError, PrerequisiteError
+from bench.errors import CaseError, missing_imports
 from bench.types import (
     Availability,
     Case,
@@ -34,6 +33,7 @@ REQUIRED = ("onnxruntime>=1.24", "onnx>=1.21")
 RESIDENT = {"int8": 40 / 34, "int4": 24 / 18, "fp16": 2.2}
 """Bytes held per byte of the file: 32 codes with a float32 scale and a float32 sum instead of a float16 scale; float16
 as float32 (595 MB were resident for a file of 269 MB)."""
+RUNTIME = "ONNX Runtime or onnx"
 REMEDY = "pip install 'evenbench[onnx]'"
 
 
@@ -66,7 +66,7 @@ class Onnx:
             )
         except Exception as error:  # "never raises": a broken installation must not end `bench doctor`
             return Availability(
-                reason=f"ONNX Runtime or onnx is missing or broken: {type(error).__name__}: {error}",
+                reason=f"{RUNTIME} is missing or broken: {type(error).__name__}: {error}",
                 remedy=REMEDY,
             )
 
@@ -101,7 +101,7 @@ class Onnx:
 
     def prepare(self, case: Case, artifact: Artifact, into: Path, progress: Progress) -> Prepared:
         """Write `weights.bin` and the graphs `native.onnx` and `exact.onnx` over it."""
-        with _installed():
+        with missing_imports(RUNTIME, where="backend onnx", remedy=REMEDY):
             from backends.onnx import graph, weights
         if artifact.scheme not in SCHEMES:
             raise CaseError(f"scheme {artifact.scheme} is not wired", phase="prepare", where="backend onnx")
@@ -115,22 +115,12 @@ class Onnx:
 
     def open(self, group: LoadGroup, prepared: Prepared) -> OnnxSession:
         """Load on the provider and device asked for, or refuse with PrerequisiteError or CaseError."""
-        with _installed():
+        with missing_imports(RUNTIME, where="backend onnx", remedy=REMEDY):
             from backends.onnx.session import OnnxSession
         return OnnxSession(group, prepared)
 
     def mover(self, case: Case) -> None:
         """No provider lets Python move memory inside its device."""
-
-
-@contextmanager
-def _installed() -> Iterator[None]:
-    """A failing import as what it is: something to install."""
-    try:
-        yield
-    except ImportError as error:
-        missing = "ONNX Runtime or onnx is missing or broken"
-        raise PrerequisiteError(missing, where="backend onnx", cause=str(error), remedy=REMEDY) from error
 
 
 def _appends_several_tokens(workload: Workload) -> bool:

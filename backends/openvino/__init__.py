@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from bench.api import Artifact, Progress
-from bench.errors import CaseError, PrerequisiteError
+from bench.errors import CaseError, missing_imports
 from bench.types import (
     Availability,
     Case,
@@ -30,6 +29,7 @@ REQUIRED = ("openvino>=2026.4",)
 RESIDENT = {"int8": 1.0, "int4": 1.0, "fp16": 3.5, "bf16": 3.1}
 """Bytes held per byte of the file: products as the CPU's plugin packs them, and the table; 16-bit weights are also
 widened to float32 and kept (944 MB were resident for a file of 270)."""
+RUNTIME = "OpenVINO"
 REMEDY = "pip install 'evenbench[openvino]'"
 
 
@@ -72,7 +72,9 @@ class OpenVino:
 
             return Availability(versions={"openvino": openvino.get_version()}, devices=devices.present(devices.core()))
         except Exception as error:  # "never raises": a broken installation must not end `bench doctor`
-            return Availability(reason=f"OpenVINO is missing or broken: {type(error).__name__}: {error}", remedy=REMEDY)
+            return Availability(
+                reason=f"{RUNTIME} is missing or broken: {type(error).__name__}: {error}", remedy=REMEDY
+            )
 
     def requirements(self, accelerator: str | None) -> Requirements:
         """One package for all devices; drivers come from elsewhere."""
@@ -97,7 +99,7 @@ class OpenVino:
 
     def prepare(self, case: Case, artifact: Artifact, into: Path, progress: Progress) -> Prepared:
         """Write the IR: one for both fidelities, which differ in properties only."""
-        with _installed():
+        with missing_imports(RUNTIME, where="backend openvino", remedy=REMEDY):
             from backends.openvino import ir
         if artifact.scheme not in SCHEMES:
             raise CaseError(f"scheme {artifact.scheme} is not wired", phase="prepare", where="backend openvino")
@@ -107,25 +109,14 @@ class OpenVino:
 
     def open(self, group: LoadGroup, prepared: Prepared) -> OpenVinoSession:
         """Compile for the device asked for, or refuse with PrerequisiteError or CaseError."""
-        with _installed():
+        with missing_imports(RUNTIME, where="backend openvino", remedy=REMEDY):
             from backends.openvino.session import OpenVinoSession
         return OpenVinoSession(group, prepared)
 
     def mover(self, case: Case) -> Copier | None:
         """A copy in the memory of a GPU; the CPU and what computes on several devices have none of their own."""
-        with _installed():
+        with missing_imports(RUNTIME, where="backend openvino", remedy=REMEDY):
             from backends.openvino import devices
             from backends.openvino.copier import Copier
         names = devices.resolved(devices.core(), case.device)
         return Copier(devices.core(), names[0]) if names[0].startswith("GPU") and len(names) == 1 else None
-
-
-@contextmanager
-def _installed() -> Iterator[None]:
-    """A failing import as what it is: something to install."""
-    try:
-        yield
-    except ImportError as error:
-        raise PrerequisiteError(
-            "OpenVINO is missing or broken", where="backend openvino", cause=str(error), remedy=REMEDY
-        ) from error
