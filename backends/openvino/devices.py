@@ -67,7 +67,15 @@ def resolved(core: Any, asked: str | None) -> list[str]:
             where="backend openvino",
             remedy=f"name one: {', '.join(core.available_devices)}",
         )
-    return list(dict.fromkeys(listed(core, part.replace(":", ".")) for part in parts))
+    names = list(dict.fromkeys(listed(core, part.replace(":", ".")) for part in parts))
+    if name.startswith(TOGETHER) and len(names) == 1:
+        raise UsageError(
+            f"{asked!r} is one device only",
+            where="backend openvino",
+            cause="commas separate devices that are measured one after the other",
+            remedy=f"join several by +: {TOGETHER}GPU+CPU, or name {names[0]} alone",
+        )
+    return names
 
 
 def listed(core: Any, name: str) -> str:

@@ -171,11 +171,6 @@ def test_a_device_that_is_not_there_is_refused(prepared: Prepared, device: str) 
     assert caught.value.remedy
 
 
-def test_hetero_of_one_is_that_one(prepared: Prepared) -> None:
-    told = OpenVino().open(group(device="HETERO:CPU"), prepared).facts()
-    assert (told.asked_placement, told.placement[0].device) == ("CPU", "CPU")
-
-
 DAMAGES = {
     "no graph": lambda xml, weights: xml.unlink(),
     "no xml": lambda xml, weights: xml.write_bytes(b"no graph"),

@@ -43,8 +43,6 @@ def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (ONE, "HETERO:GPU,CPU", ["GPU", "CPU"]),
         (ONE, "hetero:gpu+cpu", ["GPU", "CPU"]),
         (TWO, "HETERO:gpu:1,GPU,CPU", ["GPU.1", "GPU.0", "CPU"]),
-        (TWO, "HETERO:GPU,GPU.0", ["GPU.0"]),
-        (NONE, "HETERO:CPU", ["CPU"]),
     ],
 )
 def test_spellings(available: tuple[str, ...], asked: str | None, named: list[str]) -> None:
@@ -59,6 +57,14 @@ def test_what_leaves_the_choice_to_openvino_is_refused(asked: str) -> None:
     with pytest.raises(UsageError, match="leaves the choice to OpenVINO") as caught:
         devices.resolved(ScriptedCore(*ONE), asked)
     assert caught.value.remedy == "name one: CPU, GPU"
+
+
+@pytest.mark.parametrize(("core", "asked"), [(TWO, "HETERO:GPU,GPU.0"), (NONE, "HETERO:CPU"), (ONE, "HETERO:GPU")])
+def test_one_device_is_no_hetero(core: tuple[str, ...], asked: str) -> None:
+    """`--device HETERO:GPU,CPU` arrives as two names: the first must not be measured as something else."""
+    with pytest.raises(UsageError, match="one device only") as caught:
+        devices.resolved(ScriptedCore(*core), asked)
+    assert "HETERO:GPU+CPU" in str(caught.value)
 
 
 @pytest.mark.parametrize("asked", ["GPU.2", "gpu:7", "GPU.x", "HETERO:CPU,GPU.2"])
@@ -160,7 +166,7 @@ def test_the_memory_of_a_gpu_is_moved_inside_it(monkeypatch: pytest.MonkeyPatch,
     mover.close()
 
 
-@pytest.mark.parametrize("asked", [None, "CPU", "HETERO:CPU", "HETERO:GPU,CPU"])
+@pytest.mark.parametrize("asked", [None, "CPU", "HETERO:GPU,CPU"])
 def test_what_computes_in_the_hosts_memory_or_in_two_has_no_mover(
     monkeypatch: pytest.MonkeyPatch, asked: str | None
 ) -> None:
