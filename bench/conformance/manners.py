@@ -7,6 +7,7 @@ import json
 import os
 import threading
 import time
+from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -167,8 +168,9 @@ def _processor_ticks() -> dict[str, int]:
     """By thread, its user and system time (fields 14 and 15 of /proc/PID/stat); without the calling one."""
     ticks = {}
     for task in Path("/proc/self/task").iterdir():
-        fields = (task / "stat").read_text().rpartition(")")[2].split()
-        ticks[task.name] = int(fields[11]) + int(fields[12])
+        with suppress(OSError):  # a thread that ends meanwhile is not at work
+            fields = (task / "stat").read_text().rpartition(")")[2].split()
+            ticks[task.name] = int(fields[11]) + int(fields[12])
     ticks.pop(str(threading.get_native_id()), None)
     return ticks
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from bench.results.record import Record, encode
+from bench.results.record import SCHEMA_VERSION, Record, encode
 from bench.results.schema import Info, Reason
 from bench.results.store import Store
 from tests.cli.conftest import refused
@@ -59,7 +59,10 @@ def test_show_by_id_and_by_parts_of_it(bench: Bench, store: Store) -> None:
     [
         (b"", ("corrupt record", "truncated")),
         (b'{"schema": "bench.record", "schema_ver', ("corrupt record", "truncated or edited", "restore it or move")),
-        (b'{"schema": "bench.record", "schema_version": "9.0"}', ("schema 9.0 is newer than 1.0", "upgrade evenbench")),
+        (
+            b'{"schema": "bench.record", "schema_version": "9.0"}',
+            (f"schema 9.0 is newer than {SCHEMA_VERSION}", "upgrade evenbench"),
+        ),
         (b'{"schema": "other", "schema_version": "1.0"}', ("not a record", "'other'")),
         (b"\xff\xfe\x00", ("corrupt record",)),
     ],
