@@ -31,7 +31,7 @@ class OpenVinoSession:
         try:
             core = devices.core()
             self._compiled: Compiled | None = Compiled(core, ir.read(core, folder), group.first, folder)
-            self._request = self._compiled.runtime.create_infer_request()
+            self._request = self._compiled.runtime.create_infer_request()  # it holds the cache
         except Exception as error:
             raise translated(error, "open") from error
         self._ones = np.ones(self._batch * self._capacity, np.int64)
@@ -50,6 +50,9 @@ class OpenVinoSession:
             "head_positions": np.arange(count) if want == "all" else np.array([count - 1]),
         }
         try:
+            if self._rows not in (0, rows):
+                # An 8-bit cache that held another number of rows gives logits that are not finite (2026.4.1).
+                self._request = self._alive().runtime.create_infer_request()
             self._request.infer(inputs, share_inputs=True, share_outputs=True)
         except Exception as error:
             raise translated(error, "step") from error

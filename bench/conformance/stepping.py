@@ -6,9 +6,9 @@ import numpy as np
 
 from bench.api import Session
 from bench.conformance.check import Check, demand
-from bench.conformance.models import ARCHS, POSITIONS, Variant, both
+from bench.conformance.models import ARCHS, CAPACITY, POSITIONS, Variant, both
 from bench.conformance.subject import Subject
-from bench.types import Float32, Int32
+from bench.types import Float32, Int32, Workload
 
 
 def ids_are_the_argmax_of_the_logits(subject: Subject, variant: Variant) -> None:
@@ -64,6 +64,22 @@ def rows_do_not_touch_each_other(subject: Subject, variant: Variant) -> None:
             together = _fed(session, rows, counts)
             alone = np.concatenate([_fed(session, row[None], counts) for row in rows])
             _demand_close(subject, variant, session, together, alone, f"steps of {counts}: batch and alone differ")
+
+
+def the_number_of_rows_may_change(subject: Subject, variant: Variant) -> None:
+    """After rewind(0) a session takes another number of rows, in several steps, and nothing of the last is left."""
+    rows = np.tile(subject.rows(variant), 2)[:, :CAPACITY]
+    chunks = Workload(name="chunks", prompt_tokens=CAPACITY, new_tokens=0, batch=variant.batch, chunk=CAPACITY // 4)
+    counts = (chunks.chunk,) * 4
+    for some in (2, 3, 4):
+        with subject.opened(variant, workload=chunks) as session:
+            expected = _fed(session, rows[:some], counts)
+        with subject.opened(variant, workload=chunks) as session:
+            _fed(session, rows[:1], (1, 16, 15))
+            got = _fed(session, rows[:some], counts)
+            _demand_close(
+                subject, variant, session, got, expected, f"{some} rows after one are not as in a new session"
+            )
 
 
 def chunks_agree_with_one_step(subject: Subject, variant: Variant) -> None:
@@ -146,6 +162,7 @@ CHECKS = (
     Check(fewer_rows_than_the_batch_are_accepted, both(batch=4), computing=False),
     Check(the_same_tokens_give_the_same_logits, _ALONE_AND_TOGETHER, computing=False),
     Check(rows_do_not_touch_each_other, both(batch=4)),
+    Check(the_number_of_rows_may_change, both(batch=4)),
     Check(chunks_agree_with_one_step, _EXACT_AND_NATIVE),
     Check(rewind_forgets_the_rest, _ALONE_AND_TOGETHER),
     Check(rewind_refuses_what_was_never_there, _EXACT_AND_NATIVE),
