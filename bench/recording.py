@@ -176,7 +176,7 @@ def _identity(case: Case, launch: Launch, situation: Situation) -> schema.Identi
         provider=case.provider,
         fidelity=case.fidelity,
         host_id=situation.host_id,
-        devices=[schema.DeviceRef(**asdict(device)) for device in facts.devices] if facts else [],
+        devices=[schema.DeviceRef(**asdict(device)) for device in facts.devices] if facts else _asked(case),
         parallel={"tp": 1, "pp": 1, "ranks": 1},
         workload=msgspec.convert(asdict(workload), schema.WorkloadRef),
         kv_capacity=case.kv_capacity,
@@ -185,6 +185,11 @@ def _identity(case: Case, launch: Launch, situation: Situation) -> schema.Identi
         method=METHOD,
         definition=definition_hash(case.arch),
     )
+
+
+def _asked(case: Case) -> list[schema.DeviceRef]:
+    """The device that was asked for, where none is known to have computed: failures on two devices are two rows."""
+    return [schema.DeviceRef(kind="unknown", name=case.device)] if case.device else []
 
 
 def _covariates(launch: Launch, situation: Situation) -> schema.Covariates:

@@ -34,7 +34,7 @@ RESIDENT = {"int8": 40 / 34, "int4": 24 / 18, "fp16": 2.2}
 """Bytes held per byte of the file: 32 codes with a float32 scale and a float32 sum instead of a float16 scale; float16
 as float32 (595 MB were resident for a file of 269 MB)."""
 RUNTIME = "ONNX Runtime or onnx"
-REMEDY = "pip install 'evenbench[onnx]'"
+REMEDY = "pip install 'onnxruntime>=1.24' 'onnx>=1.21'"
 
 
 class Onnx:

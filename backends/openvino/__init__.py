@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from backends.openvino import naming
 from bench.api import Artifact, Progress
 from bench.errors import CaseError, missing_imports
 from bench.types import (
@@ -30,7 +31,7 @@ RESIDENT = {"int8": 1.0, "int4": 1.0, "fp16": 3.5, "bf16": 3.1}
 """Bytes held per byte of the file: products as the CPU's plugin packs them, and the table; 16-bit weights are also
 widened to float32 and kept (944 MB were resident for a file of 270)."""
 RUNTIME = "OpenVINO"
-REMEDY = "pip install 'evenbench[openvino]'"
+REMEDY = "pip install 'openvino>=2026.4'"
 
 
 class OpenVino:
@@ -89,6 +90,8 @@ class OpenVino:
             return Support(ok=False, reason="NOT_WIRED", detail=f"architecture {case.arch.family}")
         if case.provider is not None:
             return Support(ok=False, reason="NEVER", detail="OpenVINO has no execution providers: name a --device")
+        if objection := naming.objection(case.device):
+            return Support(ok=False, reason="NEVER", detail=objection)
         if "NPU" in (case.device or "").upper():
             detail = "the NPU compiles static shapes of batch 1 only; this IR has dynamic shapes and a growing state"
             return Support(ok=False, reason="NOT_WIRED", detail=detail)

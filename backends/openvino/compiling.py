@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from backends.openvino import devices, ir
+from backends.openvino import devices, ir, naming
 from backends.openvino.failures import LOWERED, no_kernel
 from bench.errors import PrerequisiteError
 from bench.types import Case
@@ -105,10 +105,10 @@ class Compiled:
         return sum(count for kind, count in held.items() if kind in IN_DEVICE)
 
     def _demand_precision(self) -> None:
-        """PrerequisiteError where the plugin took a precision and computes in another, as a CPU without bf16 does."""
-        for key in EXACT:
+        """PrerequisiteError where a precision, or a number of threads, was taken and another is in effect."""
+        for key in (*EXACT, PROPERTIES["threads"]):
             asked, effective = self._settings.get(self.executed[0], {}).get(key), self.kind(key)
-            if asked is not None and effective not in (asked, None):
+            if asked is not None and effective not in (str(asked), None):
                 raise PrerequisiteError(
                     f"device {self.executed[0]} was asked for {key} {asked} and does {effective}",
                     where="backend openvino",
@@ -149,7 +149,7 @@ def settings(core: Any, name: str, case: Case, folder: Path) -> dict[str, Any]:
         asked[PROPERTIES[option]] = value
     if case.fidelity == "exact":
         asked |= {key: value for key, value in EXACT.items() if key in known}
-    if name != devices.DEFAULT:
+    if name != naming.DEFAULT:
         cache = dict(zip(CACHE, (str(folder / CACHE_FOLDER), "OPTIMIZE_SIZE"), strict=True))
         asked |= {key: value for key, value in cache.items() if key in known}
     return asked

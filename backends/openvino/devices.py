@@ -6,28 +6,25 @@ Nothing here falls back, and nothing chooses: a device that is not there is a Pr
 from __future__ import annotations
 
 import os
-import re
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import openvino as ov
 
+from backends.openvino import naming
 from backends.openvino.failures import told
 from bench.errors import PrerequisiteError, UsageError
 from bench.types import Device
 
-DEFAULT = "CPU"
-TOGETHER = "HETERO:"
-CHOOSERS = ("AUTO", "BATCH", "HETERO", "MULTI", "")
-"""Devices of OpenVINO that choose others by themselves, as HETERO does where it is given no names; "" names none."""
 DRIVERS = {
     "GPU": "install Intel's compute runtime (Debian, Ubuntu: apt install intel-opencl-icd ocl-icd-libopencl1, from "
-    "Intel's repository for new cards), and join the group that owns /dev/dri/renderD*: usermod -aG render $USER",
+    "Intel's repository for new cards)",
     "NPU": "install the NPU driver (intel-driver-compiler-npu, intel-level-zero-npu and level-zero of "
-    "github.com/intel/linux-npu-driver), and join the group that owns /dev/accel: usermod -aG render $USER",
+    "github.com/intel/linux-npu-driver)",
 }
-NODES = {"GPU": "/dev/dri", "NPU": "/dev/accel"}
+NODES = {"GPU": ("/dev/dri", "renderD*", "i915 or xe"), "NPU": ("/dev/accel", "accel*", "intel_vpu")}
+"""Where the kernel offers a kind of device, under which names, and by which driver."""
 
 
 @cache
@@ -56,26 +53,11 @@ def described(core: Any, name: str) -> Device:
 def resolved(core: Any, asked: str | None) -> list[str]:
     """The devices that `asked` names, as the runtime names them, each once.
 
-    CPU, GPU, GPU.1, gpu:1; HETERO:GPU,CPU or HETERO:GPU+CPU (where commas separate devices) for several together; None
-    is the CPU. Raises PrerequisiteError where one is not here, UsageError where the choice is left to OpenVINO.
+    Raises PrerequisiteError where one is not here, UsageError where the choice is left to OpenVINO.
     """
-    name = (asked or DEFAULT).upper()
-    parts = re.split(r"[,+]", name.removeprefix(TOGETHER)) if name.startswith(TOGETHER) else [name]
-    if any(part.partition(":")[0] in CHOOSERS for part in parts):
-        raise UsageError(
-            f"device {asked!r} leaves the choice to OpenVINO",
-            where="backend openvino",
-            remedy=f"name one: {', '.join(core.available_devices)}",
-        )
-    names = list(dict.fromkeys(listed(core, part.replace(":", ".")) for part in parts))
-    if name.startswith(TOGETHER) and len(names) == 1:
-        raise UsageError(
-            f"{asked!r} is one device only",
-            where="backend openvino",
-            cause="commas separate devices that are measured one after the other",
-            remedy=f"join several by +: {TOGETHER}GPU+CPU, or name {names[0]} alone",
-        )
-    return names
+    if objection := naming.objection(asked):
+        raise UsageError(objection, where="--device")
+    return list(dict.fromkeys(listed(core, part) for part in naming.parts(asked)))
 
 
 def listed(core: Any, name: str) -> str:
@@ -98,24 +80,24 @@ def _missing(core: Any, name: str, present: list[str]) -> PrerequisiteError:
     if kind not in DRIVERS:
         remedy = "`bench list devices` shows what is there"
         return PrerequisiteError(f"OpenVINO has no device {name} here", cause=cause, remedy=remedy)
-    return PrerequisiteError(
-        f"OpenVINO sees no {kind} here", cause=f"{_obstacle(core, kind)}; {cause}", remedy=DRIVERS[kind]
-    )
+    obstacle, remedy = _obstacle(core, kind)
+    return PrerequisiteError(f"OpenVINO sees no {kind} here: {obstacle}", cause=cause, remedy=remedy)
 
 
-def _obstacle(core: Any, kind: str) -> str:
-    """The first thing in the way: no node of the kernel, one that may not be opened, or in the plugin's own words."""
-    folder = Path(NODES[kind])
-    nodes = sorted(folder.glob("renderD*" if kind == "GPU" else "accel*"))
+def _obstacle(core: Any, kind: str) -> tuple[str, str]:
+    """The first thing in the way, and what removes it: no node of the kernel, one that may not be opened, no driver."""
+    folder, names, drivers = NODES[kind]
+    nodes = sorted(Path(folder).glob(names))
     if not nodes:
-        return f"no {kind} device in {folder}: no such hardware, or its kernel driver is not loaded"
+        missing = f"load the kernel's driver ({drivers}), or give the container --device {folder}"
+        return f"no device in {folder}", missing
     if not any(os.access(node, os.R_OK | os.W_OK) for node in nodes):
-        return f"{nodes[0]} may not be opened by this user"
+        return f"{nodes[0]} may not be opened by this user", "usermod -aG render $USER, then log in again"
     try:
         core.get_property(kind, "AVAILABLE_DEVICES")
     except RuntimeError as error:
-        return told(error)
-    return f"{nodes[0]} is there, but the driver offers no device"
+        return told(error), DRIVERS[kind]
+    return f"{nodes[0]} is there, but the driver offers no device", DRIVERS[kind]
 
 
 def _property(core: Any, device: str, name: str) -> Any:

@@ -53,5 +53,6 @@ def no_kernel(cause: str, phase: str) -> CaseError:
         phase=phase,
         where="openvino",
         cause=cause,
-        remedy="add --set inference_precision=f32, below AVX512_CORE also --set dynamic_quantization_group_size=0",
+        remedy="add --set inference_precision=f32, and below AVX512_CORE --set dynamic_quantization_group_size=0; "
+        "below AVX2 there is none at all",
     )

@@ -27,7 +27,7 @@ WORDS = {
     "ceiling": "probe read bandwidth",
     "open": "load",
     "first-step": "first step",
-    "gate": "gate: native error",
+    "gate": "gate: native precision",
     "read-back": "gate: codes read back",
     "consistency": "gate: timed shape",
     "warm-up": "warm up",

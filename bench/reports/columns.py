@@ -87,6 +87,14 @@ _FOR_PEOPLE = (
         shown=when_differing,
     ),
     Column(
+        key="isa",
+        header="isa",
+        meaning="instruction set that the kernels may use, in the runtime's words",
+        of=read.isa,
+        folds=True,
+        shown=when_differing,
+    ),
+    Column(
         key="options",
         header="options",
         meaning="adapter options that tell the table's rows apart",

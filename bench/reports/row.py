@@ -88,7 +88,12 @@ def half_width_ratio(row: Row) -> float | None:
 
 
 def options(row: Row) -> str | None:
-    return " ".join(f"{name}={value}" for name, value in sorted(row.options.items())) or None
+    """Those that were set; what is left to the runtime says nothing."""
+    return " ".join(f"{name}={value}" for name, value in sorted(row.options.items()) if value is not None) or None
+
+
+def isa(row: Row) -> str | None:
+    return row.first.facts.isa if row.first.facts else None
 
 
 def runtime(row: Row) -> str | None:

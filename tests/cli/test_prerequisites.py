@@ -51,11 +51,13 @@ def python_path(folder: Path, customized: str) -> dict[str, str]:
 def test_a_missing_runtime(bench: Bench, tmp_path: Path) -> None:
     without = python_path(tmp_path, NO_RUNTIME)
     ended = bench(*TINY_SWEEP, env=without)
-    failed(ended, 3, "tiny-int8 onnx tg4", "No module named 'onnxruntime'", "pip install 'evenbench[onnx]'")
+    failed(
+        ended, 3, "tiny-int8 onnx tg4", "No module named 'onnxruntime'", "pip install 'onnxruntime>=1.24' 'onnx>=1.21'"
+    )
     assert not (tmp_path / "cache").exists(), "nothing was prepared in vain"
     doctor = bench("doctor", env=without)
     assert doctor.code == 3
-    assert "!!  backend onnx: " in doctor.out and "pip install 'evenbench[onnx]'" in doctor.out
+    assert "!!  backend onnx: " in doctor.out and "pip install 'onnxruntime>=1.24' 'onnx>=1.21'" in doctor.out
     backends = bench("list", "backends", env=without)
     assert backends.code == 0 and "No module named 'onnxruntime'" in backends.out
 

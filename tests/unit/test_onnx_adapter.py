@@ -121,7 +121,7 @@ def test_probe_without_the_runtime_names_the_remedy(monkeypatch: pytest.MonkeyPa
     monkeypatch.delitem(sys.modules, "backends.onnx.providers")
     monkeypatch.delattr(sys.modules["backends.onnx"], "providers")
     told = Onnx().probe()
-    assert not told.ok and told.remedy == "pip install 'evenbench[onnx]'"
+    assert not told.ok and told.remedy == "pip install 'onnxruntime>=1.24' 'onnx>=1.21'"
 
 
 def test_open_and_prepare_without_the_runtime_are_refused(

@@ -19,7 +19,7 @@ from bench.conformance.subject import Subject
 from bench.types import Int32
 
 genai = pytest.importorskip(
-    "openvino_genai", reason="OpenVINO GenAI is not installed: pip install 'evenbench[openvino,genai]'"
+    "openvino_genai", reason="OpenVINO GenAI is not installed: pip install 'openvino-genai>=2026.4'"
 )
 ov = pytest.importorskip("openvino")
 

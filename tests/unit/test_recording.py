@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,21 @@ def test_a_rate_that_the_memory_cannot_deliver_is_invalid() -> None:
     fast = [e | {"sample": e["sample"] | {"step_s": [0.04, 0.04]}} if e["event"] == "sample" else e for e in EVENTS]
     made = record(fast)
     assert (made.status, made.reason and made.reason.code) == ("invalid", "impossible-rate")
+
+
+def test_where_nothing_computed_the_device_asked_for_is_told() -> None:
+    asked = replace(case(parse_workload("tg2")), device="gpu:1")
+    launched = Launch(
+        launch_id="01a20000-0000-7000-8000-000000000000",
+        index=0,
+        started_at_utc="2026-01-01T00:00:00Z",
+        versions={},
+        builder=1,
+        digest="d",
+        heard=Heard(),
+    )
+    made = recording.case_record(asked, 0, "key/0", launched, SITUATION)
+    assert [device.name for device in made.identity.devices] == ["gpu:1"]
 
 
 def test_a_memory_is_no_ceiling_for_a_device_of_another_kind() -> None:
