@@ -37,7 +37,10 @@ def read(compiled: Compiled, arch: Arch, rows: int) -> SessionFacts:
     kv = compiled.kind("KV_CACHE_PRECISION")
     kv = compute if kv in (None, "dynamic") else kv
     looked = {count: _layers_after(compiled, count) for count in (1, PATH_ROWS, rows)}
-    rounded = _rounded(compiled, arch, compute, tuple(looked))
+    probed = _probed(compiled, arch, compute, tuple(looked))
+    group = compiled.property("DYNAMIC_QUANTIZATION_GROUP_SIZE")
+    declared: Activations = {None: compute, 0: compute, 32: "a8-g32"}.get(group, "a8-token")
+    rounded = {count: found or declared for count, found in probed.items()}
     phases = {
         count: PhaseFacts(activations=rounded[count], compute=compute, kernels=runtime_model.kernels(found))
         for count, found in looked.items()
@@ -59,7 +62,7 @@ def read(compiled: Compiled, arch: Arch, rows: int) -> SessionFacts:
         embedding_bytes=sum(_held_bytes(node, compute) for node in table),
         kv_bytes_per_token=_kv_bytes(arch, kv),
         isa=compiled.instruction_set(),
-        evidence=_evidence(compiled, rounded, kv, looked[1]),
+        evidence=_evidence(compiled, probed, kv),
     )
 
 
@@ -80,14 +83,12 @@ def _layers_after(compiled: Compiled, count: int) -> list[Layer]:
     return runtime_model.layers(compiled.runtime.get_runtime_model())
 
 
-def _rounded(compiled: Compiled, arch: Arch, compute: Compute, counts: tuple[int, ...]) -> dict[int, Activations]:
-    """What steps of each number of tokens round the inputs of products to; the property's word where none fits."""
+def _probed(compiled: Compiled, arch: Arch, compute: Compute, counts: tuple[int, ...]) -> dict[int, Activations | None]:
+    """What steps of each number of tokens round the inputs of products to; None where that is not clear."""
     codes = ir.codes(compiled.constants, arch, PROBED)
     assert codes is not None  # every model has this tensor
     product = compiled.alone(rounding.product(compiled.model, PROBED))
-    group = compiled.property("DYNAMIC_QUANTIZATION_GROUP_SIZE")
-    declared: Activations = {None: compute, 0: compute, 32: "a8-g32"}.get(group, "a8-token")
-    return {count: rounding.found(product, codes, count, compute) or declared for count in counts}
+    return {count: rounding.found(product, codes, count, compute) for count in counts}
 
 
 def _weights(constants: dict[str, Any]) -> str:
@@ -111,19 +112,17 @@ def _kv_bytes(arch: Arch, kind: str) -> int:
     return 2 * arch.layers * (arch.kv_rows * number + beside)
 
 
-def _evidence(compiled: Compiled, rounded: dict[int, Activations], kv: str, found: list[Layer]) -> tuple[Evidence, ...]:
+def _evidence(compiled: Compiled, probed: dict[int, Activations | None], kv: str) -> tuple[Evidence, ...]:
     asked = "CompiledModel.get_property"
-    rows = ", ".join(f"{name} at {count} rows" for count, name in sorted(rounded.items()))
+    rows = ", ".join(f"{name or 'none that is clear'} at {count} rows" for count, name in sorted(probed.items()))
+    fresh = "; the step that fills an empty cache attends to unrounded keys and values" if kv == "u8" else ""
     told = [
         (f"{asked}('EXECUTION_DEVICES')", ", ".join(compiled.executed)),
         (
             f"{asked}('INFERENCE_PRECISION_HINT')",
             f"products and attention compute in {compiled.kind('INFERENCE_PRECISION_HINT')}",
         ),
-        (
-            f"{asked}('KV_CACHE_PRECISION')",
-            f"{kv}; the step that fills an empty cache attends to unrounded keys and values",
-        ),
+        (f"{asked}('KV_CACHE_PRECISION')", kv + fresh),
         (f"a product of {PROBED} alone, with these properties", f"rounds its inputs as {rows}"),
         (f"{asked}('DYNAMIC_QUANTIZATION_GROUP_SIZE')", str(compiled.property("DYNAMIC_QUANTIZATION_GROUP_SIZE"))),
         ("CompiledModel.get_runtime_model", "kernels of each phase, after steps of as many tokens"),

@@ -121,7 +121,7 @@ class _Builder:
         scales = ops.convert(ops.gather(self.weight(TABLE + SCALES), ids, axis), "f32")
         return ops.multiply(rows, scales)
 
-    def norm(self, name: str, hidden: Any, rank: int = 3) -> Any:
+    def norm(self, name: str, hidden: Any) -> Any:
         """x / rms(x) · weight over the last axis."""
         mean = ops.reduce_mean(ops.power(hidden, self.small("two", F32(2))), self.ints("last", [-1]), True)
         eps = self.small("eps", np.full([1] * 3, self.arch.norm_eps, F32))
