@@ -121,7 +121,7 @@ class ChangesEnvironment(WithSession):
 class LeavesThreads(WithSession):
     class session(NullSession):
         def close(self) -> None:
-            threading.Thread(target=_work, args=(time.monotonic() + 3,), daemon=True).start()
+            threading.Thread(target=_work, args=(time.monotonic() + 5,), daemon=True).start()
 
 
 def _work(until_s: float) -> None:
