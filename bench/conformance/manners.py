@@ -25,8 +25,8 @@ from bench.types import LoadGroup
 NOWHERE = ("nowhere:97", "nowhere", "97")
 KINDS = ("cpu", "gpu", "npu")
 NOBODY = "NoSuchExecutionProvider"
-WATCHED_S = 0.4
-"""Forty of the kernel's usual ticks: a thread that spins gets some of them, however busy the machine."""
+WATCHED_S, BUSY_TICKS = 0.4, 5
+"""Of forty of the kernel's usual ticks a thread that spins gets so many however busy the machine is."""
 
 
 def facts_are_complete(subject: Subject, variant: Variant) -> None:
@@ -107,12 +107,17 @@ def the_environment_is_untouched(subject: Subject, variant: Variant) -> None:
         gc.collect()
 
     use()  # what a runtime sets up once per process is its own affair
-    before = _surroundings()
+    before, threads = _surroundings(), set(_processor_ticks())
     use()
+    left = _at_work(threads)
     after = _surroundings()
     changed = [name for name in before if before[name] != after[name]]
-    left = [name for name in changed if not (isinstance(before[name], int) and after[name] < before[name])]
-    demand(not left, "; ".join(f"{name}: {before[name]} became {after[name]}" for name in left)[:500])
+    left += [
+        f"{name}: {before[name]} became {after[name]}"
+        for name in changed
+        if not (isinstance(before[name], int) and after[name] < before[name])
+    ]
+    demand(not left, "; ".join(left)[:500])
 
 
 def _demand_placement(facts: SessionFacts) -> None:
@@ -148,26 +153,26 @@ def _demand_refused(subject: Subject, variant: Variant, **changes: Any) -> None:
 def _surroundings() -> dict[str, Any]:
     here: dict[str, Any] = {"environment": dict(os.environ), "working folder": str(Path.cwd())}
     if Path("/proc/self/task").exists():
-        here["threads at work"] = _threads_at_work()
         here["open files"] = len(list(Path("/proc/self/fd").iterdir()))
     return here
 
 
-def _threads_at_work() -> int:
-    """Other threads of this process that use a processor while nothing is asked of them.
+def _at_work(known: set[str]) -> list[str]:
+    """Of the threads that are not `known`, those that use a processor while nothing is asked of them.
 
-    Threads that sleep are not counted: some runtimes keep one for each model that they have ever loaded.
+    Threads that sleep do not count: some runtimes keep one for each model that they have ever loaded.
     """
     before = _processor_ticks()
     time.sleep(WATCHED_S)
     after = _processor_ticks()
-    return sum(after[thread] > ticks for thread, ticks in before.items() if thread in after)
+    busy = [name for name in after if name not in known and after[name] - before.get(name, 0) >= BUSY_TICKS]
+    return [f"threads left at work: {len(busy)}"] if busy else []
 
 
 def _processor_ticks() -> dict[str, int]:
     """By thread, its user and system time (fields 14 and 15 of /proc/PID/stat); without the calling one."""
-    ticks = {}
-    for task in Path("/proc/self/task").iterdir():
+    ticks: dict[str, int] = {}
+    for task in Path("/proc/self/task").glob("*"):
         with suppress(OSError):  # a thread that ends meanwhile is not at work
             fields = (task / "stat").read_text().rpartition(")")[2].split()
             ticks[task.name] = int(fields[11]) + int(fields[12])
