@@ -19,6 +19,9 @@ class Evidence:
     claim: str
 
 
+PATH_ROWS = 16
+"""Tokens a step feeds on the gate's path, after one token alone; no runtime changes its kernels just there."""
+
 Activations = Literal["f32", "f16", "bf16", "a8-g32", "a8-token", "a8-tensor"]
 Compute = Literal["f32", "f16", "bf16"]
 
@@ -52,7 +55,7 @@ class Placement:
 class SessionFacts:
     """What a session really does, read back from the runtime; each item's origin stands in `evidence`.
 
-    `path` is for steps of 2 to 16 tokens of one row, where they compute otherwise than larger ones (`prefill`).
+    `path` is for steps of 2 to PATH_ROWS tokens of one row, where they compute otherwise than larger ones (`prefill`).
     `devices` are the ones that compute. `asked_placement` is the name that `placement` must carry for everything that
     computes. `resident_weight_bytes` is all weights as this runtime holds them; `embedding_bytes` the part that a
     decode step only looks rows up in (0 when the table serves as lm_head too). Both None where they cannot be known.

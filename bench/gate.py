@@ -13,13 +13,11 @@ import numpy as np
 
 from bench.api import Artifact, Progress, Session
 from bench.artifacts.stored_reference import Reference
-from bench.facts import SessionFacts, precision_class
+from bench.facts import PATH_ROWS, SessionFacts, precision_class
 from bench.measure import CHECK_REPETITION, feed, token_ids
 from bench.parity import EXACT_BOUND, NOT_FINITE, Check, agreement_bound, judge, relative_error
 from bench.types import Float32, Int32, Workload
 
-PATH_ROWS = 16
-"""Tokens a step feeds on the path, after one token alone; no runtime changes its kernels just there."""
 DECODE_POSITIONS = 8
 """Positions at the end of the reference that are fed one by one: decode has kernels of its own."""
 ROWS_COMPARED = 8

@@ -118,8 +118,10 @@ class OpenVino:
 
     def mover(self, case: Case) -> Copier | None:
         """A copy in the memory of a GPU; the CPU and what computes on several devices have none of their own."""
+        named = naming.parts(case.device)
+        if len(named) > 1 or not named[0].startswith("GPU"):
+            return None  # before anything is imported: that belongs to the load
         with missing_imports(RUNTIME, where="backend openvino", remedy=REMEDY):
             from backends.openvino import devices
             from backends.openvino.copier import Copier
-        names = devices.resolved(devices.core(), case.device)
-        return Copier(devices.core(), names[0]) if names[0].startswith("GPU") and len(names) == 1 else None
+        return Copier(devices.core(), devices.listed(devices.core(), named[0]))

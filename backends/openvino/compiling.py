@@ -44,7 +44,9 @@ class Compiled:
         self.asked = spelled(self.names)
         self._before_bytes = self._held_bytes()
         self._settings = {name: settings(core, name, case, folder) for name in self.names}
-        self.runtime = core.compile_model(model, self.asked, self._for(self.names))
+        together = {"DEVICE_PROPERTIES": self._settings}
+        asked = together if len(self.names) > 1 else self._settings[self.names[0]]
+        self.runtime = core.compile_model(model, self.asked, asked)
         executed = [devices.listed(core, str(name)) for name in self.runtime.get_property("EXECUTION_DEVICES")]
         self.executed = sorted(executed, key=[*self.names, *executed].index)
         self._demand_precision()
@@ -92,10 +94,8 @@ class Compiled:
 
     def grown_bytes(self) -> int | None:
         """What the first device's allocator holds now over what it held before; None where the plugin does not tell."""
-        now = self._held_bytes()
-        return (
-            None if now is None or self._before_bytes is None or now <= self._before_bytes else now - self._before_bytes
-        )
+        before, now = self._before_bytes, self._held_bytes()
+        return now - before if before is not None and now is not None and now > before else None
 
     def _held_bytes(self) -> int | None:
         """Of memory in the device, by OpenCL and by USM; what lies in the host's is not the device's."""
@@ -120,9 +120,6 @@ class Compiled:
         kernels, chosen = self.instruction_set(), self.kind("INFERENCE_PRECISION_HINT")
         if LOWERED in os.environ and kernels and chosen == "bf16" and "bfloat16" not in kernels:
             raise no_kernel(f"the plugin chose bf16, and {kernels} has none", "open")
-
-    def _for(self, names: list[str]) -> dict[str, Any]:
-        return self._settings[names[0]] if len(names) == 1 else {"DEVICE_PROPERTIES": self._settings}
 
 
 def spelled(names: list[str]) -> str:

@@ -10,16 +10,14 @@ import numpy as np
 from backends.openvino import devices, ir, rounding, runtime_model
 from backends.openvino.compiling import Compiled, spelled
 from backends.openvino.failures import LOWERED
-from backends.openvino.graph import HEAD
+from backends.openvino.graph import HEAD, TABLE
 from backends.openvino.runtime_model import Layer
 from backends.openvino.weights import SCALES
-from bench.facts import Activations, Compute, Evidence, PhaseFacts, Placement, SessionFacts
+from bench.facts import PATH_ROWS, Activations, Compute, Evidence, PhaseFacts, Placement, SessionFacts
 from bench.types import Arch
 
 PROBED = "blk.0.attn_output.weight"
 """The product whose rounding is asked for: every family has it, and it is coded as all layers are."""
-PATH_ROWS = 16
-"""Tokens a step on the path that the gate compares with."""
 MOST_ROWS = 128
 """Tokens of the prefill that is looked at: no plugin is known to change its kernels beyond 64."""
 NUMBER_BYTES = {"f32": 4, "f16": 2, "bf16": 2, "u8": 1, "i8": 1}
@@ -36,7 +34,7 @@ def read(compiled: Compiled, arch: Arch, rows: int) -> SessionFacts:
     compute = cast(Compute, compiled.kind("INFERENCE_PRECISION_HINT"))
     kv = compiled.kind("KV_CACHE_PRECISION")
     kv = compute if kv in (None, "dynamic") else kv
-    looked = {count: _layers_after(compiled, count) for count in (1, PATH_ROWS, rows)}
+    looked = {count: _layers_after(compiled, count) for count in sorted({1, PATH_ROWS, rows})}
     probed = _probed(compiled, arch, compute, tuple(looked))
     group = compiled.property("DYNAMIC_QUANTIZATION_GROUP_SIZE")
     declared: Activations = {None: compute, 0: compute, 32: "a8-g32"}.get(group, "a8-token")
@@ -46,7 +44,7 @@ def read(compiled: Compiled, arch: Arch, rows: int) -> SessionFacts:
         for count, found in looked.items()
     }
     constants = compiled.constants
-    table = [node for name, node in constants.items() if name.startswith(ir.TABLE) and HEAD in constants]
+    table = [node for name, node in constants.items() if name.startswith(TABLE) and HEAD in constants]
     operations = runtime_model.operations(looked[1])
     return SessionFacts(
         weights=_weights(constants),

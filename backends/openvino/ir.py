@@ -13,7 +13,6 @@ import numpy.typing as npt
 import openvino as ov
 
 from backends.openvino import graph, weights
-from backends.openvino.graph import TABLE as TABLE
 from backends.openvino.weights import SCALES, Stored
 from bench.api import Artifact, Codes, Progress
 from bench.errors import CaseError

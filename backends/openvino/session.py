@@ -1,4 +1,4 @@
-"""A compiled model with its state: inputs of each shape made once, one verb."""
+"""A compiled model with its state, and one verb."""
 
 from __future__ import annotations
 

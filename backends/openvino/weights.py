@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -43,7 +43,6 @@ class Stored:
 BITS = {"i8": 8, "u4": 4, "f16": 16, "bf16": 16, "f32": 32}
 NUMPY: dict[str, np.dtype[Any]] = {"i8": np.dtype("i1"), "f16": np.dtype("<f2"), "f32": np.dtype("<f4")}
 """Of the element types that numpy has; u4 and bf16 are bytes to it."""
-_PLAIN: dict[str, CodeScheme] = {"f16": "f16", "bf16": "bf16", "f32": "f32"}
 
 
 def parts(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
@@ -97,7 +96,7 @@ def codes(kind: str, numbers: npt.NDArray[Any], scales: npt.NDArray[np.float16] 
         rows = numbers.shape[0]
         pairs = np.stack([numbers & 15, numbers >> 4], axis=-1).reshape(rows, -1).astype(np.int8)
         return Codes.dense("int4", pairs - np.int8(OFFSET), scales.reshape(rows, -1))
-    return Codes(_PLAIN[kind], numbers)
+    return Codes(cast(CodeScheme, kind), numbers)  # OpenVINO's names are the artifact's
 
 
 def _write_constant(file: BinaryIO, name: str, tensors: Sequence[Codes], stored: dict[str, Stored]) -> None:

@@ -85,10 +85,11 @@ def test_nothing_is_done_without_the_runtime(prepared: Prepared, tmp_path: Path,
     for attempt in (
         lambda: OpenVino().open(group(), prepared),
         lambda: prepare(canonical, tmp_path),
-        lambda: OpenVino().mover(CASE),
+        lambda: OpenVino().mover(replace(CASE, device="GPU")),
     ):
         with pytest.raises(PrerequisiteError, match=r"pip install 'openvino>=2026.4'"):
             attempt()
+    assert OpenVino().mover(CASE) is None, "the CPU's memory is probed before the runtime is imported: that is the load"
 
 
 def test_requirements_are_the_wheel_and_a_page_on_drivers() -> None:
