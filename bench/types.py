@@ -181,11 +181,23 @@ class Availability:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requirements:
-    """What must be installed for a backend: pip requirements, and notes on drivers a wheel cannot bring."""
+    """What must be installed for a backend: pip requirements, and notes on drivers a wheel cannot bring.
+
+    What is compiled on the spot says how: `build` are variables for its compiler (CMAKE_ARGS), `tools` the executables
+    that must be on PATH first, `minutes` about how long that takes on two cores (None: wheels are only downloaded),
+    `native` that the result fits only processors like this one. `download_bytes` and `disk_bytes` are about what the
+    network and the disk must give; None: not known.
+    """
 
     packages: tuple[str, ...]
     index_url: str | None = None
     notes: str | None = None
+    build: dict[str, str] = field(default_factory=dict)
+    tools: tuple[str, ...] = ()
+    minutes: float | None = None
+    download_bytes: int | None = None
+    disk_bytes: int | None = None
+    native: bool = False
 
 
 NoReason = Literal["NOT_WIRED", "NOT_UPSTREAM", "NEVER", "MEMORY"]
