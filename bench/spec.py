@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
@@ -16,12 +15,8 @@ import msgspec
 import platformdirs
 
 from bench.errors import UsageError, unknown_name
+from bench.toml_file import line_of, read_toml
 from bench.types import Arch, Family, RopeScaling, Workload
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 SCHEMES = ("int8", "int4", "fp16", "bf16")
 """Schemes that synthetic weights can be coded in; imported files bring their own names."""
@@ -146,24 +141,13 @@ def layer_parameters(arch: Arch) -> int:
 
 
 def _read_models(path: Path) -> dict[str, Model]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        tables = tomllib.loads(text)
-    except FileNotFoundError as error:
-        raise UsageError("no such file", where=str(path), remedy="give --models an existing TOML file") from error
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise UsageError(f"cannot be read: {why}", where=str(path), remedy="give --models a TOML file") from error
-    except tomllib.TOMLDecodeError as error:
-        line = re.search(r"at line (\d+)", str(error))
-        where = f"{path}:{line[1]}" if line else str(path)
-        raise UsageError(f"malformed TOML: {error}", where=where, remedy="correct that line") from error
+    text, tables = read_toml(path, remedy="give --models a TOML file")
     return {model_id: _read_model(path, text, model_id, table) for model_id, table in tables.items()}
 
 
 def _read_model(path: Path, text: str, model_id: str, table: Any) -> Model:
     def wrong(what: str, key: str | None = None, **more: str) -> UsageError:
-        line = _line_of(text, model_id, key)
+        line = line_of(text, model_id, key)
         where = f"{path}:{line}" if line else str(path)
         return UsageError(what, where=f"{where}: [{model_id}]" + (f" {key}" if key else ""), **more)
 
@@ -213,21 +197,6 @@ def _inconsistent(table: ModelTable) -> tuple[str, str] | None:
     if table.params_b is not None and abs(table.params_b / size_b - 1) > 0.01:
         return "params_b", f"{table.params_b} is not what the architecture adds up to, {size_b:.3f}"
     return None
-
-
-def _line_of(text: str, table: str, key: str | None) -> int | None:
-    """Line number of `key` in `[table]`, or of the table's header; None where it is written in another way."""
-    lines = text.splitlines()
-    header = re.compile(rf"\s*\[\s*[\"']?{re.escape(table)}[\"']?\s*\]")
-    start = next((number for number, line in enumerate(lines, 1) if header.match(line)), None)
-    if start is None or key is None:
-        return start
-    for number, line in enumerate(lines[start:], start + 1):
-        if line.lstrip().startswith("["):
-            break
-        if re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*[.=]", line):
-            return number
-    return start
 
 
 NAMED_WORKLOADS = {"chat": (512, 128), "rag": (3072, 512), "reasoning": (256, 3072)}

@@ -21,7 +21,7 @@ LAYERS = [
     ("types",),
     ("facts",),
     ("api",),
-    ("spec", "plan", "needs", "registry"),
+    ("spec", "plan", "needs", "registry", "toml_file"),
     ("protocol", "ceiling", "measure", "parity", "gate", "attest", "artifacts", "collector", "stats", "results"),
     ("worker", "tasks", "child", "launch", "preparing", "recording", "runner", "reports", "conformance"),
     ("cli", "__main__"),

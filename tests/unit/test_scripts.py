@@ -154,7 +154,7 @@ def test_first_calls_at_once_install_once(clone: Clone) -> None:
 
 
 def test_every_direct_requirement_is_pinned() -> None:
-    from bench.spec import tomllib
+    from bench.toml_file import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     asked = [*project["dependencies"], *(name for extra in project["optional-dependencies"].values() for name in extra)]

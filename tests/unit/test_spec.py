@@ -10,6 +10,7 @@ import pytest
 from bench import spec
 from bench.errors import UsageError
 from bench.spec import PROJECT_MODELS, definition_hash, load_catalog, parameters, parse_workload
+from bench.toml_file import tomllib
 
 CATALOG = spec.Catalog(spec._read_models(PROJECT_MODELS))
 
@@ -84,7 +85,7 @@ def test_llama3_scaling_is_on_exactly_the_llama3_models() -> None:
 def test_the_file_beside_the_code_is_the_one_at_the_root() -> None:
     root = Path(spec.__file__).parents[1] / "models.toml"
     assert PROJECT_MODELS.resolve() == root
-    pyproject = spec.tomllib.loads((root.parent / "pyproject.toml").read_text())
+    pyproject = tomllib.loads((root.parent / "pyproject.toml").read_text())
     assert PROJECT_MODELS.name in pyproject["tool"]["setuptools"]["package-data"]["bench"]
 
 
