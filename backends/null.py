@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from bench.api import Artifact, Codes, Progress
+from bench.errors import unknown_name
 from bench.facts import Evidence, MemoryUse, PhaseFacts, SessionFacts
 from bench.types import Availability, Case, Float32, Int32, LoadGroup, Option, Prepared, Requirements, Support
 
@@ -26,6 +27,8 @@ class Null:
         return Availability(versions={"numpy": np.__version__})
 
     def requirements(self, accelerator: str | None) -> Requirements:
+        if accelerator is not None:
+            raise unknown_name("accelerator", accelerator, (), where="backend null")
         return Requirements(packages=())
 
     def support(self, case: Case) -> Support:

@@ -202,7 +202,8 @@ class Backend(Protocol):
     def probe(self) -> Availability:
         """What is installed and present here; never raises."""
 
-    def requirements(self, accelerator: str | None) -> Requirements: ...
+    def requirements(self, accelerator: str | None) -> Requirements:
+        """What `bench setup` installs; UsageError, with those it knows, for an unknown accelerator."""
 
     def support(self, case: Case) -> Support:
         """Pure and total: decided from the case alone, without the runtime."""

@@ -8,18 +8,23 @@ import selectors
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from bench.collector.host_memory import HostMemory, oom_kills
+from bench.collector.host_memory import HostMemory, Resident, oom_kills
+from bench.environments.container import Container
+from bench.environments.interpreter import Interpreter
 from bench.errors import CaseError, PrerequisiteError
 from bench.protocol import Job, encode
 from bench.units import render_bytes
 
 TICK_S = 0.05
 GRACE_S = 5.0
+LAST_WORDS = 5
+"""Lines of the log that an error tells."""
 SILENCE = {"event": "tick"}
 """What `events` yields when nothing was said for a while, so that the parent can show that time passes."""
 
@@ -27,14 +32,18 @@ SILENCE = {"event": "tick"}
 class Child:
     """A started worker. Use as a context manager: leaving it ends the process, however one leaves.
 
-    `command` starts `bench.worker` in some interpreter; what the worker and its runtime print goes to `log`.
+    `interpreter` executes `bench.worker`; what the worker and its runtime print goes to `log`.
     """
 
-    def __init__(self, command: Sequence[str], job: Job, log: Path, env: Mapping[str, str], limit_s: float):
+    def __init__(self, interpreter: Interpreter, job: Job, log: Path, limit_s: float):
         self.log, self.limit_s = log, limit_s
         self.memory = HostMemory()
         self.phase = "start"
+        self._interpreter, self._job = interpreter, interpreter.adapt(job)
+        self._container = Container(interpreter.prefix)
         self._oom_kills = oom_kills()
+        command = interpreter.command(job.adapter, self._container.cidfile)
+        variables = interpreter.variables(job.adapter)
         self._log = log.open("ab")
         try:
             self._process = subprocess.Popen(
@@ -42,16 +51,18 @@ class Child:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
-                env=dict(env),
+                env=variables,
                 start_new_session=True,  # Ctrl-C reaches the parent alone, which ends the worker in order
             )
         except OSError as error:
             self._log.close()
+            self._container.forget()
             raise PrerequisiteError(
-                f"cannot start the worker: {error.strerror}", where=command[0], remedy="check --python or reinstall"
+                f"cannot start the worker: {error.strerror}", where=command[0], remedy=interpreter.remedy
             ) from error
-        self.memory.watch(self._process.pid)
-        self._send(job)
+        if not interpreter.prefix:
+            self.memory.watch(self._process.pid)
+        self._send()
 
     def __enter__(self) -> Child:
         return self
@@ -82,6 +93,8 @@ class Child:
                 *lines, buffer = (buffer + data).split(b"\n")
                 for line in lines:
                     event = self._event(line)
+                    if told := event.pop("resident", None):
+                        self.memory.told(Resident(**told))
                     if event["event"] == "phase":
                         self.phase = event["name"]
                         self.memory.mark(event["name"], event.get("case"))
@@ -103,6 +116,7 @@ class Child:
     def end(self) -> None:
         """End the worker: politely, then for good. A second call does nothing."""
         if self._process.poll() is None:
+            self._container.kill()
             for send, patience_s in ((signal.SIGTERM, GRACE_S), (signal.SIGKILL, None)):
                 try:
                     os.killpg(self._process.pid, send)
@@ -113,15 +127,21 @@ class Child:
                 except ProcessLookupError:
                     self._process.wait()
                     break
+        if self._process.returncode != 0:
+            self._container.kill()  # its id may have been written only while the client was ended
+        self._container.forget()
         for stream in (self._process.stdin, self._process.stdout, self._log):
             if stream:
-                stream.close()
+                with suppress(BrokenPipeError):
+                    stream.close()
 
-    def _send(self, job: Job) -> None:
+    def _send(self) -> None:
         assert self._process.stdin
         try:
-            self._process.stdin.write(encode(job))
-            self._process.stdin.close()
+            self._process.stdin.write(encode(self._job))
+            self._process.stdin.flush()
+            if not self._job.behind_prefix:
+                self._process.stdin.close()
         except BrokenPipeError:
             pass  # it died at once; `events` finds out why
 
@@ -130,22 +150,39 @@ class Child:
         code = self._process.wait()
         if code == 0:
             return
-        if code > 0:
+        number = self._signal(code)
+        if number is None:
             raise CaseError(f"the worker ended with exit code {code}", phase=self.phase, cause=self._last_words())
-        name = signal.Signals(-code).name
-        if -code == signal.SIGKILL and oom_kills() > self._oom_kills:
+        died = f"the worker died of {number.name}"
+        if number == signal.SIGKILL and oom_kills() > self._oom_kills:
             raise CaseError(
-                f"the worker was killed by the kernel ({name}): out of memory",
+                f"the worker was killed by the kernel ({number.name}): out of memory",
                 phase=self.phase,
                 cause=f"it had reached {render_bytes(self.memory.last.total_bytes)}",
                 remedy="take a smaller model, batch or context, or free memory",
             )
-        cause = "killed from outside" if -code in (signal.SIGKILL, signal.SIGTERM) else self._last_words()
-        raise CaseError(f"the worker died of {name}", phase=self.phase, cause=cause, remedy="see the launch's log")
+        if number in (signal.SIGKILL, signal.SIGTERM):
+            raise CaseError(died, phase=self.phase, cause="killed from outside", remedy="see the launch's log")
+        if number == signal.SIGILL:
+            why = "; ".join(filter(None, ["compiled for another processor", self._last_words()]))
+            raise CaseError(died, phase=self.phase, cause=why, remedy=self._rebuild())
+        raise CaseError(died, phase=self.phase, cause=self._last_words(), remedy="see the launch's log")
+
+    def _signal(self, code: int) -> signal.Signals | None:
+        """The signal that an exit code tells of; engines and shells add 128 to that of what they started."""
+        number = -code if code < 0 else code - 128 if self._interpreter.prefix else 0
+        return signal.Signals(number) if number in set(signal.Signals) else None
+
+    def _rebuild(self) -> str:
+        """The command after which the runtime fits this processor."""
+        name = self._job.group.first.backend if self._job.group else "NAME"
+        if self._interpreter.origin == "managed environment":
+            return f"`bench setup --remove {name}`, then `bench setup {name}`"
+        return f"build the runtime of {self._interpreter.label} for this processor, or take one of `bench setup {name}`"
 
     def _last_words(self) -> str | None:
-        """The last line of the log that says something."""
+        """The last lines of the log that say something."""
         with self.log.open("rb") as file:
             file.seek(max(0, self.log.stat().st_size - 4096))
             lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
-        return f"last log line: {lines[-1][:200]}" if lines else None
+        return f"last log lines: {' | '.join(line[:200] for line in lines[-LAST_WORDS:])}" if lines else None

@@ -7,6 +7,7 @@ from typing import Any
 
 from bench import protocol
 from bench.collector.host_memory import HostMemory
+from bench.environments.interpreter import Interpreter
 from bench.errors import BenchError
 from bench.facts import SessionFacts
 
@@ -22,7 +23,8 @@ class Heard:
     uses: list[dict[str, Any]] = field(default_factory=list)
     ceilings: list[dict[str, Any]] = field(default_factory=list)
     probed_before: dict[int, int] = field(default_factory=dict)
-    interpreter: str | None = None
+    python_version: str | None = None
+    packages: dict[str, str] = field(default_factory=dict)
     load_s: float | None = None
     first_step_s: float | None = None
     done: set[int] = field(default_factory=set)
@@ -73,7 +75,9 @@ class Heard:
             case "ceiling":
                 self.ceilings.append(event["ceiling"])
             case "interpreter":
-                self.interpreter = event["version"]
+                self.python_version = event["version"]
+            case "imported":
+                self.packages = event["packages"]
             case "opened":
                 self.load_s = event["seconds"]
             case "first-step":
@@ -95,6 +99,7 @@ class Launch:
     started_at_utc: str
     versions: dict[str, str]
     builder: int
+    interpreter: Interpreter | None = None
     digest: str | None = None
     prepare_s: float | None = None
     page_cache: str | None = None

@@ -5,14 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from bench import protocol
 from bench.api import Backend, Progress
@@ -22,10 +20,11 @@ from bench.artifacts.reference import ensure_reference
 from bench.artifacts.stored_reference import REFERENCE_VERSION
 from bench.child import Child
 from bench.collector import host
-from bench.errors import CaseError, PrerequisiteError
+from bench.environments.interpreter import Interpreter
+from bench.errors import CaseError
 from bench.protocol import Job
 from bench.spec import parameters
-from bench.types import Availability, Case, LoadGroup, Prepared
+from bench.types import Case, LoadGroup, Prepared
 
 CERTIFICATE_VERSION = 1
 """Raised when certifying changes its meaning: older certificates are made again."""
@@ -49,14 +48,18 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How a sweep is executed; nothing of it is part of a case. `targets`: backend -> `module:Attribute`."""
+    """How a sweep is executed; nothing of it is part of a case. `targets`: backend -> `module:Attribute`.
+
+    `python` (`--python`) and `host` (the host file, by backend) choose the workers' interpreters.
+    """
 
     targets: Mapping[str, str] = field(default_factory=dict)
     launches: int = 1
     repetitions: int = 5
     budget_s: float | None = None
     timeout_s: float = 3600.0
-    python: str = sys.executable
+    python: str | None = None
+    host: Mapping[str, Interpreter] = field(default_factory=dict)
     seed: int = 0
 
 
@@ -80,40 +83,11 @@ class Ready:
         )
 
 
-def worker_command(settings: Settings) -> list[str]:
-    """How `bench.worker` is started."""
-    return [settings.python, "-m", "bench.worker"]
+class Place(NamedTuple):
+    """Where the workers of one launch are executed, and where what they print goes."""
 
-
-def worker_environment() -> dict[str, str]:
-    """The parent's environment; the worker finds this project by path, installed or not."""
-    root = str(Path(__file__).parents[1])
-    paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-
-
-def probe(target: str, settings: Settings | None = None) -> Availability:
-    """What a backend (`module:Attribute`) finds here, asked in its own process: no runtime is loaded in this one."""
-    settings = settings or Settings()
-    with tempfile.TemporaryDirectory(prefix="bench-probe-") as folder:
-        job = Job(task="probe", adapter=target)
-        log = Path(folder, "worker.log")
-        with Child(worker_command(settings), job, log, worker_environment(), limit_s=120) as child:
-            answer, why = None, "it said nothing"
-            try:
-                answer = next((e for e in child.events() if e["event"] in ("availability", "error")), None)
-            except CaseError as error:
-                why = f"{error.what}: {error.cause}" if error.cause else error.what
-    if answer is None:
-        raise PrerequisiteError(
-            f"the interpreter cannot execute a worker: {why}",
-            where=settings.python,
-            remedy="give --python a Python 3.10 or newer that has numpy and the runtime",
-        )
-    if answer["event"] == "error":
-        raise protocol.rebuild(answer)
-    found: Availability = protocol.revive(Availability, answer["availability"])
-    return found
+    interpreter: Interpreter
+    log: Path
 
 
 class Preparer:
@@ -122,7 +96,7 @@ class Preparer:
     def __init__(self, settings: Settings, watcher: Watcher):
         self._settings, self._watcher = settings, watcher
 
-    def ready(self, group: LoadGroup, backend: Backend, versions: Mapping[str, str], log: Path) -> Ready:
+    def ready(self, group: LoadGroup, backend: Backend, versions: Mapping[str, str], at: Place) -> Ready:
         """Prepare `group`; raises PrerequisiteError or CaseError where that fails."""
         if not backend.computes:
             return Ready()
@@ -134,10 +108,10 @@ class Preparer:
         folder = cache.prepared_folder(
             backend.name, f"{case.model}-{case.scheme}", _key(digest, backend, case, versions)
         )
-        prepared = self._prepared(group, backend, artifact, None, folder, log)
+        prepared = self._prepared(group, backend, artifact, None, folder, at)
         prepare_s = time.monotonic() - started
-        certified = cache.root() / "certificates" / f"{_certificate_key(case, prepared, versions)}.json"
-        certificate = self._certificate(group, backend, artifact, prepared, certified, log)
+        certified = cache.root() / "certificates" / f"{_certificate_key(case, prepared, versions, at.interpreter)}.json"
+        certificate = self._certificate(group, backend, artifact, prepared, certified, at)
         return Ready(
             digest=digest,
             artifact=artifact,
@@ -170,7 +144,7 @@ class Preparer:
         return progress
 
     def _prepared(
-        self, group: LoadGroup, backend: Backend, artifact: Path, layers: int | None, folder: Path, log: Path
+        self, group: LoadGroup, backend: Backend, artifact: Path, layers: int | None, folder: Path, at: Place
     ) -> Prepared:
         """The folder that the adapter wrote: sealed, and its seal checked if it was there already."""
         told = folder / "prepared.json"
@@ -182,49 +156,48 @@ class Preparer:
         self._watcher.phase("prepare", f"{group.first.model}-{group.first.scheme} for {backend.name}")
         with cache.build_folder(folder) as building:
             job = self._job("prepare", group, artifact=str(artifact), layers=layers, prepared_folder=str(building))
-            written = self._listen(job, log)["prepared"]
+            written = self._listen(job, at)["prepared"]
             prepared = Prepared(path=str(folder), files=tuple(written["files"]), notes=written["notes"])
             (building / "prepared.json").write_bytes(protocol.encode(prepared))
             cache.seal(building, [*prepared.files, "prepared.json"])
         return prepared
 
     def _certificate(
-        self, group: LoadGroup, backend: Backend, artifact: Path, prepared: Prepared, certified: Path, log: Path
+        self, group: LoadGroup, backend: Backend, artifact: Path, prepared: Prepared, certified: Path, at: Place
     ) -> dict[str, Any]:
         """The exact configuration's agreement with the reference; `reason` says why it does not agree."""
         if (kept := _kept_certificate(certified)) is not None:
             return kept
         exact = LoadGroup(cases=tuple(_exact(case) for case in group.cases))
         if parameters(group.first.arch) < CUT_FROM_PARAMETERS:
-            certificate = self._certify(exact, prepared, artifact, None, log)
+            certificate = self._certify(exact, prepared, artifact, None, at)
         else:
             name = f"{backend.name}-cut-{open_artifact(artifact).cut(CUT_LAYERS).digest[:16]}"
             with cache.scratch_folder(name) as folder:
-                cut = self._prepared(exact, backend, artifact, CUT_LAYERS, folder, log)
-                certificate = self._certify(exact, cut, artifact, CUT_LAYERS, log)
+                cut = self._prepared(exact, backend, artifact, CUT_LAYERS, folder, at)
+                certificate = self._certify(exact, cut, artifact, CUT_LAYERS, at)
         if not certificate["reason"]:
             keep_certificate(certified, certificate)
         return certificate
 
     def _certify(
-        self, group: LoadGroup, prepared: Prepared, artifact: Path, layers: int | None, log: Path
+        self, group: LoadGroup, prepared: Prepared, artifact: Path, layers: int | None, at: Place
     ) -> dict[str, Any]:
         reference = self._reference(artifact, layers)
         self._watcher.phase("certify", "exact configuration against the reference")
         job = self._job(
             "certify", group, artifact=str(artifact), layers=layers, reference=str(reference), prepared=prepared
         )
-        certificate: dict[str, Any] = self._listen(job, log)["certificate"]
+        certificate: dict[str, Any] = self._listen(job, at)["certificate"]
         return certificate
 
     def _job(self, task: protocol.Task, group: LoadGroup, **given: Any) -> Job:
         return Job(task=task, adapter=self._settings.targets[group.first.backend], group=group, **given)
 
-    def _listen(self, job: Job, log: Path) -> dict[str, Any]:
+    def _listen(self, job: Job, at: Place) -> dict[str, Any]:
         """Execute one untimed task in a worker; its answer is the event that carries one."""
         answer: dict[str, Any] | None = None
-        command, limit_s = worker_command(self._settings), self._settings.timeout_s
-        with Child(command, job, log, worker_environment(), limit_s) as child:
+        with Child(at.interpreter, job, at.log, self._settings.timeout_s) as child:
             for event in child.events():
                 match event["event"]:
                     case "tick":
@@ -271,12 +244,16 @@ def _key(digest: str, backend: Backend, case: Case, versions: Mapping[str, str])
     return _digest([digest, backend.name, backend.builder, dict(versions), options])
 
 
-def _certificate_key(case: Case, prepared: Prepared, versions: Mapping[str, str]) -> str:
-    """A certificate holds for these files, this runtime, device, processor and options, and this way to certify."""
+def _certificate_key(case: Case, prepared: Prepared, versions: Mapping[str, str], interpreter: Interpreter) -> str:
+    """A certificate holds for these files, this runtime, device, processor and options, and this way to certify.
+
+    Another interpreter may hold another build of the same version.
+    """
     seal = cache.seal_digest(Path(prepared.path))
     method = [CERTIFICATE_VERSION, REFERENCE_VERSION]
     device = [case.provider, case.device, host.processor()]
-    return _digest([method, seal, dict(versions), device, case.options, asdict(case.arch)])
+    elsewhere = [] if interpreter.origin == "this interpreter" else [interpreter.label, interpreter.build]
+    return _digest([method, seal, dict(versions), device, case.options, asdict(case.arch), *elsewhere])
 
 
 def _digest(value: Any) -> str:

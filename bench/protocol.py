@@ -10,15 +10,19 @@ import os
 import time
 import types
 import typing
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any, Literal, TypeVar
 
 from bench import errors
+from bench.collector.host_memory import Resident
 from bench.errors import BenchError
 from bench.types import LoadGroup, Prepared
 
 T = TypeVar("T")
 Task = Literal["probe", "prepare", "certify", "measure"]
+BETWEEN_WORK = ("phase", "sample")
+"""Events that are sent while nothing is timed: at the marks of phases, and after every repetition."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +31,9 @@ class Job:
 
     prepare writes into `prepared_folder`; certify and measure read `prepared`. `layers` cuts the model (certificates of
     large models). `reference` is the folder of the float32 reference, None where nothing can be compared.
-    `compare_fed` reads all codes back from the runtime once and compares them with the artifact's.
+    `compare_fed` reads all codes back from the runtime once and compares them with the artifact's. `behind_prefix`: the
+    parent started another program, which started the worker; so the worker reads its memory itself, and ends when
+    standard input is closed, because no signal may reach it.
     """
 
     task: Task
@@ -39,6 +45,7 @@ class Job:
     prepared: Prepared | None = None
     reference: str | None = None
     compare_fed: bool = False
+    behind_prefix: bool = False
     repetitions: int = 5
     budget_s: float | None = None
     seed: int = 0
@@ -74,13 +81,19 @@ def revive(hint: Any, value: Any) -> Any:
 
 
 class Events:
-    """Writes one event a line, each with one write, so that a killed worker leaves only whole lines or one part."""
+    """Writes one event a line, each with one write, so that a killed worker leaves only whole lines or one part.
+
+    `resident`, where it is set, reads the worker's memory: it goes with the events between two pieces of work.
+    """
 
     def __init__(self, descriptor: int):
         self._descriptor = descriptor
         self._last_progress_ns = 0
+        self.resident: Callable[[], Resident | None] | None = None
 
     def __call__(self, event: str, **fields: Any) -> None:
+        if self.resident and event in BETWEEN_WORK:
+            fields["resident"] = self.resident()
         line = encode({"event": event, "at_ns": time.monotonic_ns(), **fields})
         while line:
             line = line[os.write(self._descriptor, line) :]

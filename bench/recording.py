@@ -205,7 +205,8 @@ def _covariates(launch: Launch, situation: Situation) -> schema.Covariates:
 def _info(case_key: str, launch: Launch, situation: Situation) -> schema.Info:
     return schema.Info(
         started_at_utc=launch.started_at_utc,
-        host={**situation.host, "worker_python": launch.heard.interpreter},
+        host={**situation.host, "worker_python": launch.heard.python_version},
+        interpreter=_interpreter(launch),
         command=situation.command,
         launch_index=launch.index,
         sweep_id=situation.sweep_id,
@@ -213,6 +214,21 @@ def _info(case_key: str, launch: Launch, situation: Situation) -> schema.Info:
         seed=situation.seed,
         repetitions=situation.repetitions,
         budget_s=situation.budget_s,
+    )
+
+
+def _interpreter(launch: Launch) -> schema.Interpreter | None:
+    """Where the worker was executed; None where none was found."""
+    chosen = launch.interpreter
+    if chosen is None:
+        return None
+    return schema.Interpreter(
+        origin=chosen.origin,
+        python=chosen.python,
+        prefix=list(chosen.prefix),
+        version=launch.heard.python_version,
+        packages=launch.heard.packages,
+        memory_read="inside" if chosen.prefix else "outside",
     )
 
 

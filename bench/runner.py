@@ -10,25 +10,17 @@ from bench import protocol, recording
 from bench.api import Backend
 from bench.child import Child
 from bench.collector.page_cache import describe_cache
-from bench.errors import BenchError, InvalidMeasurement, PrerequisiteError
+from bench.environments.finding import Found, absent, find
+from bench.errors import BenchError, InvalidMeasurement, PrerequisiteError, UsageError
 from bench.launch import Launch
 from bench.plan import Plan, case_key, shuffled
-from bench.preparing import (
-    Preparer,
-    Ready,
-    Settings,
-    Watcher,
-    keep_certificate,
-    probe,
-    worker_command,
-    worker_environment,
-)
+from bench.preparing import Place, Preparer, Ready, Settings, Watcher, keep_certificate
 from bench.protocol import Job
 from bench.results.ids import new_uuid7
 from bench.results.journal import Journal
 from bench.results.record import Record
 from bench.results.store import Draft, Store
-from bench.types import Availability, Case, LoadGroup, Support
+from bench.types import Case, LoadGroup, Support
 
 Observe = Callable[[Record], None]
 """Called with each record once it is committed."""
@@ -64,7 +56,7 @@ class Sweep:
     observe: Observe
     command: str
     adapters: Mapping[str, Backend]
-    _found: dict[str, Availability] = field(default_factory=dict)
+    _found: dict[str, Found] = field(default_factory=dict)
 
     def execute(self) -> None:
         """Execute what the journal misses, then mark the sweep finished."""
@@ -106,17 +98,18 @@ class Sweep:
     def _prepare_and_measure(
         self, group: LoadGroup, backend: Backend, launch: Launch, preparer: Preparer, draft: Draft
     ) -> None:
-        launch.versions = self._present(group, backend).versions
-        log = draft.path / "worker.log"
-        ready = preparer.ready(group, backend, launch.versions, log)
+        found = self._present(group, backend)
+        launch.versions, launch.interpreter = found.availability.versions, found.interpreter
+        at = Place(found.interpreter, draft.path / "worker.log")
+        ready = preparer.ready(group, backend, launch.versions, at)
         launch.digest, launch.prepare_s, launch.certificate = ready.digest, ready.prepare_s, ready.certificate
         if ready.prepared:
             launch.page_cache = describe_cache(ready.prepared)
         if ready.certificate and ready.certificate["reason"]:
             raise InvalidMeasurement(ready.certificate["reason"], where="exact certificate")
-        self._measure(group, launch, ready, draft)
+        self._measure(group, launch, ready, draft, at)
 
-    def _measure(self, group: LoadGroup, launch: Launch, ready: Ready, draft: Draft) -> None:
+    def _measure(self, group: LoadGroup, launch: Launch, ready: Ready, draft: Draft, at: Place) -> None:
         """Start the worker and listen until it ends; every event goes into the launch's folder first."""
         certified = (ready.certificate or {}).get("fed") is not None
         job = Job(
@@ -132,7 +125,7 @@ class Sweep:
             seed=self.settings.seed,
         )
         try:
-            self._listen(job, launch, ready, draft)
+            self._listen(job, launch, ready, draft, at)
         finally:  # what was read back stays known, however the worker ends
             if launch.heard.fed is not None and ready.certificate is not None and ready.certified is not None:
                 launch.certificate = {**ready.certificate, "fed": launch.heard.fed}
@@ -141,11 +134,10 @@ class Sweep:
         if launch.heard.error is not None:
             raise launch.heard.error
 
-    def _listen(self, job: Job, launch: Launch, ready: Ready, draft: Draft) -> None:
-        command, limit_s = worker_command(self.settings), self.settings.timeout_s
+    def _listen(self, job: Job, launch: Launch, ready: Ready, draft: Draft, at: Place) -> None:
         with (
             (draft.path / "events.jsonl").open("ab", buffering=0) as events,
-            Child(command, job, draft.path / "worker.log", worker_environment(), limit_s) as child,
+            Child(at.interpreter, job, at.log, self.settings.timeout_s) as child,
         ):
             launch.memory = child.memory
             for event in child.events():
@@ -216,24 +208,40 @@ class Sweep:
             computes=backend.computes,
         )
 
-    def _present(self, group: LoadGroup, backend: Backend) -> Availability:
-        """What the backend finds here; PrerequisiteError, before anything large is prepared, if not what is asked."""
-        if backend.name not in self._found:
-            self.watcher.phase("probe", backend.name)
-            self._found[backend.name] = probe(self.settings.targets[backend.name], self.settings)
-        found, provider, where = self._found[backend.name], group.first.provider, f"backend {backend.name}"
-        if not found.ok:
-            raise PrerequisiteError(found.reason or "not available", where=where, remedy=found.remedy)
-        if provider and found.providers and provider not in found.providers:
-            needed = backend.requirements(provider)
-            index = ["--index-url", needed.index_url] if needed.index_url else []
-            present = f"present: {', '.join(found.providers)}"
-            raise PrerequisiteError(
-                f"there is no {provider} here",
-                where=where,
-                cause=f"{present}; {needed.notes}" if needed.notes else present,
-                remedy=shlex.join([self.settings.python, "-m", "pip", "install", *index, *needed.packages])
-                if needed.notes
-                else "install the build of the runtime or the plugin that brings it",
+    def _present(self, group: LoadGroup, backend: Backend) -> Found:
+        """Where the backend is executed; PrerequisiteError, before anything large is prepared, if it cannot be."""
+        name, provider, settings = backend.name, group.first.provider, self.settings
+        if name not in self._found:
+            self.watcher.phase("probe", name)
+            self._found[name] = find(
+                backend, settings.targets[name], python=settings.python, host=settings.host, provider=provider
             )
+        found = self._found[name]
+        if not found.availability.ok:
+            raise absent(found, backend)
+        if provider and found.availability.providers and provider not in found.availability.providers:
+            raise _no_provider(found, backend, provider)
         return found
+
+
+def _no_provider(found: Found, backend: Backend, provider: str) -> PrerequisiteError:
+    """The error for a runtime that is there without the provider asked for: what brings it."""
+    present = f"present: {', '.join(found.availability.providers)}"
+    where = f"backend {backend.name}"
+    try:
+        needed = backend.requirements(provider)
+    except UsageError:  # no package is known that brings it
+        return PrerequisiteError(
+            f"there is no {provider} here",
+            where=where,
+            cause=present,
+            remedy="install the build of the runtime or the plugin that brings it",
+        )
+    index = ["--index-url", needed.index_url] if needed.index_url else []
+    install = shlex.join([found.interpreter.python, "-m", "pip", "install", *index, *needed.packages])
+    return PrerequisiteError(
+        f"there is no {provider} here",
+        where=where,
+        cause=f"{present}; {needed.notes}" if needed.notes else present,
+        remedy=f"`bench setup {backend.name} --accelerator {provider}`, or {install}",
+    )

@@ -17,6 +17,7 @@ from bench.artifacts.stored_reference import Reference, load_reference
 from bench.ceiling import ReadProbe, measure_device
 from bench.errors import BenchError, CaseError, InvalidMeasurement, PrerequisiteError
 from bench.facts import SessionFacts
+from bench.imported import imported_packages
 from bench.protocol import Events, Job, describe
 from bench.types import LoadGroup, Prepared
 
@@ -62,6 +63,7 @@ def measure(backend: Backend, job: Job, events: Events) -> None:
             _probe(probe, backend, job.group, events)
         events("memory", at="end", uses=session.memory())
     _probe(probe, backend, job.group, events)
+    events("imported", packages=imported_packages())
     events("done")
 
 

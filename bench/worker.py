@@ -11,10 +11,12 @@ import importlib
 import os
 import signal
 import sys
+import threading
 import traceback
 from pathlib import Path
 
 from bench.api import Backend
+from bench.collector.host_memory import read_resident
 from bench.errors import BenchError, CaseError
 from bench.protocol import Events, Job, decode, describe
 
@@ -29,6 +31,9 @@ def main() -> int:
     os.dup2(2, 1)
     events = Events(descriptor)
     job = decode(Job, sys.stdin.buffer.readline())
+    if job.behind_prefix:
+        events.resident = read_resident
+        threading.Thread(target=_end_with, args=(os.dup(0),), daemon=True).start()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     try:
         execute(job, events)
@@ -60,6 +65,13 @@ def load_adapter(target: str) -> Backend:
     module, _, attribute = target.partition(":")
     backend: Backend = getattr(importlib.import_module(module), attribute)()
     return backend
+
+
+def _end_with(descriptor: int) -> None:
+    """End this process when the other end of standard input is closed: the parent is done with it, or gone."""
+    while os.read(descriptor, 1):
+        pass
+    os._exit(1)
 
 
 def _die_with_parent() -> None:

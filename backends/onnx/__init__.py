@@ -8,9 +8,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from backends.onnx.packages import CPU, package_of
+from backends.onnx.packages import CPU, PACKAGES, package_of
 from bench.api import Artifact, Progress
-from bench.errors import CaseError, missing_imports
+from bench.errors import CaseError, missing_imports, unknown_name
 from bench.types import (
     Availability,
     Case,
@@ -30,6 +30,7 @@ SCHEMES = ("int8", "int4", "fp16")
 ACCURACY_LEVELS = {"native": 4, "exact": 0}
 """MatMulNBits' accuracy_level: 4 is what onnxruntime-genai ships, 0 computes in float32."""
 REQUIRED = ("onnxruntime>=1.24", "onnx>=1.21")
+DOWNLOAD_BYTES, DISK_BYTES = 60_000_000, 250_000_000
 RESIDENT = {"int8": 40 / 34, "int4": 24 / 18, "fp16": 2.2}
 """Bytes held per byte of the file: 32 codes with a float32 scale and a float32 sum instead of a float16 scale; float16
 as float32 (595 MB were resident for a file of 269 MB)."""
@@ -71,10 +72,12 @@ class Onnx:
             )
 
     def requirements(self, accelerator: str | None) -> Requirements:
-        """The CPU's packages, or those that bring the execution provider `accelerator`."""
-        package = package_of(accelerator) if accelerator else None
+        """The CPU's packages, or those that bring the execution provider `accelerator`; UsageError if unknown."""
+        package = package_of(accelerator or "CPU")
+        if accelerator and package is None:
+            raise unknown_name("accelerator", accelerator, PACKAGES, where="backend onnx")
         if package is None or package == "onnxruntime":
-            return Requirements(packages=REQUIRED)
+            return Requirements(packages=REQUIRED, download_bytes=DOWNLOAD_BYTES, disk_bytes=DISK_BYTES)
         notes = f"{package} brings {accelerator}; its driver comes from the vendor"
         if package.startswith(("onnxruntime-ep-", "onnxruntime-qnn")):
             return Requirements(packages=(*REQUIRED, package), notes=notes)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, get_args
 
 from backends.openvino import naming
 from bench.api import Artifact, Progress
-from bench.errors import CaseError, missing_imports
+from bench.errors import CaseError, missing_imports, unknown_name
 from bench.types import (
     Availability,
     Case,
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 SCHEMES = ("int8", "int4", "fp16", "bf16")
 REQUIRED = ("openvino>=2026.4",)
+DEVICES = ("CPU", "GPU", "NPU")
+DOWNLOAD_BYTES, DISK_BYTES = 70_000_000, 250_000_000
 RESIDENT = {"int8": 1.0, "int4": 1.0, "fp16": 3.5, "bf16": 3.1}
 """Bytes held per byte of the file: products as the CPU's plugin packs them, and the table; 16-bit weights are also
 widened to float32 and kept (944 MB were resident for a file of 270)."""
@@ -79,7 +81,14 @@ class OpenVino:
 
     def requirements(self, accelerator: str | None) -> Requirements:
         """One package for all devices; drivers come from elsewhere."""
-        return Requirements(packages=REQUIRED, notes="GPU and NPU need their driver: docs/backends/openvino.md")
+        if accelerator and accelerator.upper() not in DEVICES:
+            raise unknown_name("accelerator", accelerator, DEVICES, where="backend openvino")
+        return Requirements(
+            packages=REQUIRED,
+            notes="GPU and NPU need their driver: docs/backends/openvino.md",
+            download_bytes=DOWNLOAD_BYTES,
+            disk_bytes=DISK_BYTES,
+        )
 
     def support(self, case: Case) -> Support:
         """Pure and total: decided from the case alone."""

@@ -22,6 +22,7 @@ COMMANDS = {
     "prepare": "bench.cli.prepare:prepare",
     "cache": "bench.cli.cache:cache",
     "list": "bench.cli.list_:list_command",
+    "setup": "bench.cli.setup:setup",
     "doctor": "bench.cli.doctor:doctor",
     "show": "bench.cli.show:show",
     "table": "bench.cli.table:table",

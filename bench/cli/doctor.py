@@ -13,8 +13,10 @@ import click
 from bench import registry
 from bench.artifacts import cache
 from bench.collector import host
+from bench.environments import managed
+from bench.environments.finding import find, remedy
+from bench.environments.host_file import locate_host_file, read_host_file
 from bench.errors import BenchError
-from bench.preparing import probe
 from bench.results.location import locate_store
 from bench.results.store import Store
 from bench.units import render_bytes
@@ -42,7 +44,7 @@ def doctor(results: str | None) -> int:
     """
     backends = list(_backends())
     folders = [_cache(), _store(Store(locate_store(results)))]
-    for finding in [*_machine(), *folders, *backends]:
+    for finding in [*_machine(), *folders, *_environments(), *backends]:
         mark = "ok" if finding.fit else "!!"
         click.echo(f"{mark}  {finding.what}: {finding.found}")
         if finding.remedy:
@@ -99,18 +101,37 @@ def _store(store: Store) -> Finding:
     return Finding(what="results", found=str(store.root), remedy=note)
 
 
+def _environments() -> Iterator[Finding]:
+    host_file = locate_host_file()
+    if host_file:
+        yield Finding(what="host file", found=f"{host_file}: {', '.join(read_host_file(host_file)) or 'empty'}")
+    for made in managed.environments():
+        ready = made.told is not None and made.told.ready
+        yield Finding(
+            what=f"environment {made.name}",
+            found=str(made.path) if ready else f"{made.path}, not finished",
+            fit=ready,
+            remedy=None if ready else f"bench setup {made.name}",
+        )
+
+
 def _backends() -> Iterator[Finding]:
+    host = read_host_file(locate_host_file())
     for name in registry.names():
         try:
-            found = probe(registry.target(name))
+            backend = registry.load(name)
+            found = find(backend, registry.target(name), host=host)
         except BenchError as error:
             yield Finding(what=f"backend {name}", found=str(error), fit=False)
             continue
-        versions = ", ".join(f"{package} {version}" for package, version in found.versions.items())
-        where = ", ".join([*found.providers, *(device.name for device in found.devices if not found.providers)])
+        told = found.availability
+        versions = ", ".join(f"{package} {version}" for package, version in told.versions.items())
+        where = ", ".join([*told.providers, *(device.name for device in told.devices if not told.providers)])
+        elsewhere = found.interpreter.origin != "this interpreter"
         yield Finding(
             what=f"backend {name}",
-            found=found.reason or (f"{versions} ({where})" if where else versions),
-            fit=found.ok,
-            remedy=found.remedy,
+            found=(told.reason or (f"{versions} ({where})" if where else versions))
+            + (f"; {found.interpreter.origin}: {found.interpreter.label}" if elsewhere else ""),
+            fit=told.ok,
+            remedy=None if told.ok else remedy(found, backend),
         )

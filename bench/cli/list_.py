@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import registry
+from bench.environments.interpreter import Interpreter
 from bench.errors import BenchError
 from bench.needs import weight_bytes
 from bench.spec import SCHEMES, Catalog, load_catalog, parse_workload
@@ -32,7 +33,7 @@ WORKLOADS = {
     "tg128x4": "the same for 4 rows at once",
 }
 
-JSON_ONLY = {"family", "hub", "fp16_bytes", "bf16_bytes", "adapter"}
+JSON_ONLY = {"family", "hub", "fp16_bytes", "bf16_bytes", "adapter", "python"}
 """Left out of the tables, which would not fit a terminal otherwise."""
 
 Row = dict[str, Any]
@@ -85,35 +86,43 @@ def _workloads() -> Iterator[Row]:
 
 
 def _backends() -> Iterator[Row]:
-    for name, found in _probed():
+    for name, found, interpreter in _found():
         yield {
             "name": name,
             "adapter": registry.target(name),
             "ok": found.ok,
             "versions": found.versions,
+            "interpreter": interpreter.origin if interpreter else None,
+            "python": interpreter.label if interpreter else None,
             "reason": found.reason,
             "remedy": found.remedy,
         }
 
 
 def _devices() -> Iterator[Row]:
-    for name, found in _probed():
+    for name, found, _ in _found():
         for device in found.devices:
             yield {"backend": name, **asdict(device)}
         if not found.ok:
             click.echo(f"{name}: {found.reason}" + (f"; {found.remedy}" if found.remedy else ""), err=True)
 
 
-def _probed() -> Iterator[tuple[str, Availability]]:
-    """Every backend with what it finds here; each is probed in a process of its own."""
-    from bench.preparing import probe  # only these two listings start processes
+def _found() -> Iterator[tuple[str, Availability, Interpreter | None]]:
+    """Every backend with what it finds and where; each is probed in a process of its own."""
+    from bench.environments.finding import find, remedy  # only these two listings start processes
+    from bench.environments.host_file import locate_host_file, read_host_file
 
+    host = read_host_file(locate_host_file())
     for name in registry.names():
         try:
-            yield name, probe(registry.target(name))
+            backend = registry.load(name)
+            found = find(backend, registry.target(name), host=host)
         except BenchError as error:
             why = f"{error.what} ({error.cause})" if error.cause else error.what
-            yield name, Availability(reason=why, remedy=error.remedy)
+            yield name, Availability(reason=why, remedy=error.remedy), None
+            continue
+        told = found.availability
+        yield name, told if told.ok else replace(told, remedy=remedy(found, backend)), found.interpreter
 
 
 def _show(rows: Sequence[Row]) -> None:

@@ -18,6 +18,7 @@ from bench import registry
 from bench.cli.display import Lines, Terminal, display
 from bench.cli.planned import check_plan, default_timeout_s, due_of, print_plan, too_short
 from bench.cli.resume import cases_told, check_same, interrupted_sweep, resume_command
+from bench.environments.host_file import locate_host_file, read_host_file
 from bench.errors import CaseError, InvalidMeasurement, PrerequisiteError, UsageError
 from bench.plan import Request, make_plan
 from bench.preparing import Settings
@@ -59,7 +60,8 @@ class Names(click.ParamType[tuple[str, ...]]):
 @click.option("--set", "options", metavar="KEY=VALUE", multiple=True, help="Option of the backend.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of token ids and of the order of cases.")
 @click.option("--timeout", metavar="1h", help="Most time of one launch; else 1h, or 4 times what is expected.")
-@click.option("--python", default=sys.executable, metavar="PATH", help="Interpreter of the worker.")
+@click.option("--python", metavar="PATH", help="Interpreter of the workers (docs/environments.md).")
+@click.option("--host", type=click.Path(path_type=Path), help="How this machine executes workers (else $BENCH_HOST).")
 @click.option("--models", "model_files", type=click.Path(path_type=Path), multiple=True, help="More models.toml.")
 @click.option("--results", metavar="DIR", help="The store (else $BENCH_RESULTS).")
 @click.option("--json", "as_json", is_flag=True, help="Print records, one a line, and nothing else.")
@@ -70,7 +72,8 @@ def run(
     options: tuple[str, ...],
     budget: str | None,
     timeout: str | None,
-    python: str,
+    python: str | None,
+    host: Path | None,
     model_files: tuple[Path, ...],
     results: str | None,
     as_json: bool,
@@ -96,6 +99,7 @@ def run(
         "timeout_s": _duration("--timeout", timeout) if timeout else None,
         "model_files": [str(path.absolute()) for path in model_files],
         "python": python,
+        "host": str(named) if (named := locate_host_file(host)) else None,
         "command": shlex.join(["bench", *sys.argv[1:]]),
     }
     return _sweep(told, store, None, only_plan, as_json, goes_on)
@@ -115,6 +119,7 @@ def _sweep(
         repetitions=request.repetitions,
         budget_s=told["budget_s"],
         python=told["python"],
+        host=read_host_file(Path(told["host"]) if told.get("host") else None),
         seed=request.seed,
         targets={adapter.name: registry.target(name) for name, adapter in asked_for.items()},
     )

@@ -1,4 +1,6 @@
-"""Host memory of another process, read from /proc by the parent so that the measured process is left alone.
+"""Host memory of a worker, read from /proc by the parent so that the measured process is left alone.
+
+A worker behind a command prefix is another process than the one that the parent started: it reads its own.
 
 Anonymous and file-backed pages are kept apart: a memory-mapped model counts in the second and can be dropped by the
 kernel, the first cannot (proc(5): RssAnon, RssFile).
@@ -50,6 +52,12 @@ class HostMemory:
         self._next_s = now + PERIOD_S
         self._read()
 
+    def told(self, resident: Resident) -> None:
+        """What the worker read of itself; it belongs to the phase that goes on or ends now."""
+        self.last = resident
+        if self._phase in COUNTED:
+            self._peaks[self._case] = _higher(self._peaks.get(self._case), resident)
+
     def mark(self, phase: str, case: int | None = None) -> None:
         """A phase begins, of one case where it is given."""
         self._read()
@@ -60,20 +68,24 @@ class HostMemory:
         return _higher(self._peaks.get(-1), self._peaks.get(case))
 
     def _read(self) -> None:
-        found: dict[str, int] = {}
-        if self._status is not None:
-            try:
-                text = self._status.read_text()
-            except OSError:  # it ended, or there is no /proc
-                return
-            for line in text.splitlines():
-                if line.startswith(("RssAnon:", "RssFile:")):
-                    key, value, _ = line.split()
-                    found[key] = int(value) * 1024
-        if found:
-            self.last = Resident(anon_bytes=found.get("RssAnon:"), file_bytes=found.get("RssFile:"))
-            if self._phase in COUNTED:
-                self._peaks[self._case] = _higher(self._peaks.get(self._case), self.last)
+        if self._status is not None and (resident := read_resident(self._status)) is not None:
+            self.told(resident)
+
+
+def read_resident(status: Path = Path("/proc/self/status")) -> Resident | None:
+    """Of this process, or the one whose `status` is named; None where it ended or there is no /proc."""
+    found: dict[str, int] = {}
+    try:
+        text = status.read_text()
+    except OSError:
+        return None
+    for line in text.splitlines():
+        if line.startswith(("RssAnon:", "RssFile:")):
+            key, value, _ = line.split()
+            found[key] = int(value) * 1024
+    if not found:
+        return None
+    return Resident(anon_bytes=found.get("RssAnon:"), file_bytes=found.get("RssFile:"))
 
 
 def _higher(one: Resident | None, other: Resident | None) -> Resident:

@@ -13,7 +13,7 @@ from bench.api import Backend, Session
 from bench.conformance.check import Check, Failure, Gap, demand
 from bench.conformance.models import CAPACITY, SCHEMES, Variant
 from bench.conformance.subject import Subject
-from bench.errors import BenchError
+from bench.errors import BenchError, UsageError
 from bench.types import Case, LoadGroup, Prepared, Workload
 
 _FOR_EVERY_SCHEME = tuple(Variant(scheme=scheme) for scheme in SCHEMES)
@@ -67,10 +67,14 @@ def probe_tells_versions(subject: Subject) -> None:
 
 
 def requirements_name_packages(subject: Subject) -> None:
-    """requirements() answers for the default and for an accelerator it has never heard of."""
-    for accelerator in (None, "no-such-accelerator"):
-        packages = subject.backend.requirements(accelerator).packages
-        demand(packages or not subject.backend.computes, f"nothing to install for {accelerator}")
+    """requirements() names packages for the default, and refuses an accelerator it has never heard of by UsageError."""
+    packages = subject.backend.requirements(None).packages
+    demand(packages or not subject.backend.computes, "nothing to install")
+    try:
+        packages = subject.backend.requirements("no-such-accelerator").packages
+    except UsageError:
+        return
+    demand(not packages, f"installs {', '.join(packages)} for no-such-accelerator")
 
 
 def support_is_pure_and_total(subject: Subject) -> None:

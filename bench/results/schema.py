@@ -1,4 +1,4 @@
-"""The parts of a record, schema 1.1: the shape of what a launch leaves on disk.
+"""The parts of a record, schema 1.2: the shape of what a launch leaves on disk.
 
 Every value is in the unit that its name ends in. None means "not measured" or "not known"; never 0, never a guess.
 Fields that this version does not know are ignored, not refused: an addition raises the minor version and carries a
@@ -102,6 +102,20 @@ class Covariates(Struct, frozen=True, kw_only=True):
     code: Code | None = None
 
 
+class Interpreter(Struct, frozen=True, kw_only=True):
+    """The Python that executed the worker, who chose it, and the versions of everything it had imported at the end.
+
+    `memory_read`: `outside` by the parent all the time, or `inside` by the worker between two pieces of work.
+    """
+
+    origin: str
+    python: str
+    prefix: list[str] = []
+    version: str | None = None
+    packages: dict[str, str] = {}
+    memory_read: str | None = None
+
+
 class Info(Struct, frozen=True, kw_only=True):
     """Facts for people; `sweep_id` and `case_key` tie a record to the journal that planned it."""
 
@@ -114,6 +128,7 @@ class Info(Struct, frozen=True, kw_only=True):
     budget_s: float | None = None
     sweep_id: str | None = None
     case_key: str | None = None
+    interpreter: Interpreter | None = None
     redacted: bool = False
 
 
@@ -192,11 +207,17 @@ class Load(Struct, frozen=True, kw_only=True):
 
 
 class Sample(Struct, frozen=True, kw_only=True):
-    """The timings of one repetition: the whole prefill, and each decode step."""
+    """The timings of one repetition: the whole prefill, and each decode step.
+
+    `kind` "phase" where single steps are not known: `decode_s` is all of them together, and `total_s` a prefill with
+    the decode steps after it where even these two are not apart. "step" has neither.
+    """
 
     kind: str = "step"
     prefill_s: Seconds | None = None
     step_s: list[Seconds] = []
+    decode_s: Seconds | None = None
+    total_s: Seconds | None = None
 
 
 class Memory(Struct, frozen=True, kw_only=True):
@@ -216,3 +237,21 @@ class Energy(Struct, frozen=True, kw_only=True):
 
     package_j: float | None = None
     reason: str | None = None
+
+
+class Source(Struct, frozen=True, kw_only=True):
+    """Where an imported record comes from, and everything that stood there.
+
+    `fields` are the source's own names and values. `row_digest` tells a row that is imported again. The two rates are
+    what the source states where it keeps no samples, else None.
+    """
+
+    format: str
+    generation: str
+    notation: str
+    file: str | None = None
+    line: Count | None = None
+    row_digest: str
+    fields: dict[str, Any] = {}
+    mean_tokens_per_s: float | None = None
+    sd_tokens_per_s: float | None = None

@@ -18,6 +18,7 @@ from bench.results.store import Store
 
 ROOT = Path(__file__).parents[2]
 SCRIPTED = "tests.scripted:Scripted"
+UNTOUCHED = {"PYTHONPATH": str(ROOT), "COLUMNS": "80"}
 MODEL = "smollm2-135m-int8"
 
 
@@ -47,7 +48,10 @@ Bench = Callable[..., Ended]
 
 
 def environment(tmp_path: Path) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "BENCH_CACHE": str(tmp_path / "cache"), "COLUMNS": "80"}
+    """Nothing of the user's own: no cache, no managed environments, no host file, no models."""
+    own = {"BENCH_CACHE": "cache", "BENCH_ENVIRONMENTS": "environments", "XDG_CONFIG_HOME": "config"}
+    inherited = {name: value for name, value in os.environ.items() if name != "BENCH_HOST"}
+    return {**inherited, **{name: str(tmp_path / folder) for name, folder in own.items()}, **UNTOUCHED}
 
 
 @pytest.fixture

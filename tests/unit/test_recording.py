@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from bench import protocol, recording
+from bench.environments.interpreter import Interpreter
 from bench.errors import BenchError, CaseError, InvalidMeasurement, PrerequisiteError
 from bench.facts import PhaseFacts
 from bench.launch import Heard, Launch
@@ -47,6 +48,7 @@ EVENTS: list[dict[str, Any]] = [
     {"event": "case-done", "case": 0},
     {"event": "ceiling", "ceiling": {"kind": "cpu", "read_bytes_per_s": [2e10], "llc_bytes": 1 << 25}},
     {"event": "memory", "uses": [{"device": "cpu", "weights_bytes": 9, "kv_bytes": 4, "allocator_peak_bytes": None}]},
+    {"event": "imported", "packages": {"fake": "1.0"}},
 ]
 
 
@@ -60,7 +62,9 @@ def record(events: list[dict[str, Any]], **launch: Any) -> Record:
 
 
 def test_a_launch_becomes_exactly_this_record() -> None:
-    plain = {**record(EVENTS, prepare_s=0.0, page_cache="warm").raw(), "record_id": None}
+    there = Interpreter(python="python3", origin="host file", prefix=("numactl", "-N0"), environment={"A": "secret"})
+    launched = record(EVENTS, prepare_s=0.0, page_cache="warm", interpreter=there)
+    plain = {**launched.raw(), "record_id": None}
     assert plain == json.loads(GOLDEN.read_text()), json.dumps(plain, indent=1)
 
 
@@ -122,7 +126,7 @@ def test_the_ceiling_is_what_was_probed_right_beside_the_case() -> None:
     assert ceiling is not None
     assert (ceiling.read_bytes_per_s, ceiling.spread) == (2e10, pytest.approx(0.1))
     noisy = [
-        *EVENTS[:-2],
+        *EVENTS[:-3],
         {"event": "ceiling", "ceiling": {"kind": "cpu", "read_bytes_per_s": [3e10], "llc_bytes": 1 << 25}},
     ]
     assert any("not quiet" in said for said in record(noisy).warnings)
