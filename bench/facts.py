@@ -30,12 +30,14 @@ Compute = Literal["f32", "f16", "bf16"]
 class PhaseFacts:
     """Effective precision of one phase: what the inputs of the matrix products are rounded to, and the arithmetic.
 
-    `kernels` maps a kind of work ("matmul", "attention", "embedding") to the kernel that does it.
+    `kernels` maps a kind of work ("matmul", "attention", "embedding") to the kernel that does it. `attention_sums` is
+    the type that attention adds weighted values up in, position by position, where it is another than `compute`.
     """
 
     activations: Activations
     compute: Compute
     kernels: dict[str, str] = field(default_factory=dict)
+    attention_sums: Literal["f16"] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +103,10 @@ class MemoryUse:
 
 def precision_class(phase: PhaseFacts, kv_cache: str) -> str:
     """The id of the error that a phase's declared precision predicts: `a8-g32`, `f32+kv8`, `a8-g32+bf16+kv8`, ..."""
-    base = phase.compute if phase.activations == "f32" else phase.activations
+    base: str = phase.compute if phase.activations == "f32" else phase.activations
+    if phase.activations in ("f16", "bf16") and phase.compute == "f32":
+        base = f"a16-{phase.activations}"
+    if base == "a16-f16" and phase.attention_sums == "f16":  # beside all other roundings it does not show
+        base += "+sum16"
     half = f"+{phase.compute}" if base.startswith("a8-") and phase.compute != "f32" else ""
-    return base + half + ("+kv8" if kv_cache in ("u8", "i8") else "")
+    return base + half + ("+kv8" if kv_cache in ("u8", "i8", "q8_0") else "")

@@ -174,7 +174,7 @@ def _own_alignment(declared: str, aligned: Mapping[str, float]) -> float | None:
 
 def _kind(name: str) -> str:
     """The largest rounding of class `name`; what else is rounded decides little of the errors' direction."""
-    return "kv8" if name in ("f32+kv8", "f16+kv8") else name.split("+")[0]
+    return "kv8" if name in ("f32+kv8", "f16+kv8") else name.removeprefix("a16-").split("+")[0]
 
 
 def _one_position(worst: float, declared: str, reference: Reference, positions: slice) -> str | None:

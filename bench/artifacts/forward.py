@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from bench.api import Artifact, Codes, Progress, row_ranges
-from bench.artifacts.noise import PrecisionClass
+from bench.artifacts.noise import PrecisionClass, mixed_f16
 from bench.types import Float32, Int32
 
 WEIGHT_BYTES = 48 << 20  # float32 weights in memory at once
@@ -105,15 +105,23 @@ class _Pass:
         arch = self.arch
         classes, positions = query.shape[:2]
         grouped = (classes, positions, arch.kv_heads, arch.heads // arch.kv_heads, arch.head_dim)
-        query = query.reshape(grouped).transpose(0, 2, 3, 1, 4) * np.float32(arch.head_dim**-0.5)
+        query = self._attention_inputs(query.reshape(grouped).transpose(0, 2, 3, 1, 4))
+        query = query * np.float32(arch.head_dim**-0.5)
         key = key.transpose(0, 2, 3, 1)[:, :, None]
         value = value.transpose(0, 2, 1, 3)[:, :, None]
         mixed = np.empty_like(query)
         for start, stop in row_ranges(positions, 4 * classes * arch.heads * positions, SCORE_BYTES):
             scores = self._activations(query[..., start:stop, :] @ key[..., :stop])
             scores += np.triu(np.full((stop - start, stop), -np.inf, np.float32), k=start + 1)
-            weights = self._activations(_softmax(scores))
+            summed = {
+                index: mixed_f16(scores[index], value[index, ..., :stop, :])
+                for index, each in enumerate(self.classes)
+                if each.sums_f16
+            }
+            weights = self._attention_inputs(self._activations(_softmax(scores)))
             mixed[..., start:stop, :] = weights @ value[..., :stop, :]
+            for index, rows in summed.items():
+                mixed[index, ..., start:stop, :] = rows
         return self._activations(mixed.transpose(0, 3, 1, 2, 4).reshape(classes, positions, arch.q_rows))
 
     def _linear(self, name: str, inputs: Float32) -> Float32:
@@ -147,6 +155,9 @@ class _Pass:
 
     def _linear_inputs(self, values: Float32) -> Float32:
         return self._rounded(PrecisionClass.linear_input, values)
+
+    def _attention_inputs(self, values: Float32) -> Float32:
+        return self._rounded(PrecisionClass.attention_input, values)
 
     def _cached(self, values: Float32) -> Float32:
         return self._rounded(PrecisionClass.cached, values)

@@ -8,6 +8,9 @@ from typing import Any
 
 import msgspec
 
+PRECISION = ("activations", "compute", "attention_sums")
+"""What of a phase decides its numbers; what is not told is not hashed, as in records from before it was."""
+
 
 def canonical_json(value: Any) -> bytes:
     """The one spelling of `value` that is hashed: keys sorted, no spaces, UTF-8, no NaN (ValueError)."""
@@ -42,7 +45,7 @@ def precision_key(facts: Any) -> str | None:
         return None
     plain: dict[str, Any] = msgspec.to_builtins(facts)
     phases = {
-        phase: {name: plain[phase][name] for name in ("activations", "compute")}
+        phase: {name: plain[phase][name] for name in PRECISION if plain[phase].get(name)}
         for phase in ("prefill", "decode", "path")
         if plain.get(phase)
     }

@@ -21,7 +21,9 @@ from tests.tiny import LLAMA3_SCALING, tiny_arch
     [
         ("f32", "f32", "f32", "f32"),
         ("f32", "bf16", "bf16", "bf16"),
-        ("f16", "f32", "f16", "f16"),
+        ("f16", "f32", "f16", "a16-f16"),
+        ("bf16", "f32", "u8", "a16-bf16+kv8"),
+        ("f16", "f16", "f16", "f16"),
         ("f32", "f32", "u8", "f32+kv8"),
         ("a8-g32", "f32", "f32", "a8-g32"),
         ("a8-g32", "bf16", "u8", "a8-g32+bf16+kv8"),
@@ -40,7 +42,7 @@ def test_whatever_can_be_declared_is_predicted_but_per_tensor_in_half_precision(
         for activations, compute, kv_cache in product(get_args(Activations), get_args(Compute), ("f32", "u8"))
     } - set(CLASSES)
     assert missing == {f"a8-tensor+{half}{kv}" for half in ("f16", "bf16") for kv in ("", "+kv8")}
-    assert len(CLASSES) == len(set(CLASSES)) == 20
+    assert len(CLASSES) == len(set(CLASSES)) == 25
 
 
 def test_a_session_has_the_classes_of_all_its_phases() -> None:

@@ -1,0 +1,160 @@
+"""A loaded model with its KV cache, and one verb."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from backends.llamacpp import devices, tensors
+from backends.llamacpp.batch import Batch
+from backends.llamacpp.facts import Told, heads_of, read
+from backends.llamacpp.library import library
+from backends.llamacpp.model import Context, Model
+from bench.api import Codes
+from bench.errors import CaseError
+from bench.facts import MemoryUse, SessionFacts
+from bench.types import Arch, Float32, Int32, LoadGroup, Prepared, Workload
+
+
+class LlamaCppSession:
+    """One model, one context; each row of a batch is a sequence of its own."""
+
+    def __init__(self, group: LoadGroup, prepared: Prepared):
+        self._arch = Arch.from_json(prepared.notes["arch"])
+        self._capacity, self._batch_rows = group.kv_capacity, group.batch
+        self._prefill_rows = max(_prefill_rows(case.workload) for case in group.cases)
+        self._length = self._rows = 0
+        self._logits: Float32 | None = None
+        self._told: Told | None = None
+        self._lib = library()
+        path = Path(prepared.path, prepared.files[0])
+        self._model: Model | None = Model(self._lib, group.first, path, self._arch.layers)
+        try:
+            self._context: Context | None = self._model.context(self._capacity, self._batch_rows)
+        except Exception:
+            self._model.close()
+            raise
+        self._batch = Batch(self._context.n_batch)
+
+    def step(self, token_ids: Int32, want: Literal["last", "all"] = "last") -> Int32:
+        rows, count = token_ids.shape
+        context = self._checked(rows, count)
+        at_once = max(1, context.n_batch // rows)
+        parts = []
+        for start in range(0, count, at_once):
+            part = token_ids[:, start : start + at_once]
+            logits = self._decoded(context, part, want == "all")
+            if want == "all":
+                parts.append(logits.copy())
+        self._rows = rows
+        if parts:
+            self._logits = np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
+            logits = self._logits[:, -1]
+        else:
+            self._logits = logits = logits[:, 0]
+        ids: Int32 = logits.argmax(axis=-1).astype(np.int32)
+        return ids
+
+    def logits(self) -> Float32:
+        """Of the last step; after want="last" a view of a buffer that the next step writes again."""
+        if self._logits is None:
+            raise CaseError("no step has been executed", phase="step")
+        return self._logits
+
+    def rewind(self, length: int) -> bool:
+        """Removes the positions from `length` on of every sequence."""
+        context, api = self._alive(), self._lib.api
+        if length > self._length:
+            return False
+        if not length:
+            api.llama_memory_clear(context.memory, False)
+        elif not all(api.llama_memory_seq_rm(context.memory, row, length, -1) for row in range(self._rows)):
+            return False
+        self._length = length
+        return True
+
+    def facts(self) -> SessionFacts:
+        """Executes some tokens in a context of its own, the first time."""
+        return self._read().facts
+
+    def memory(self) -> list[MemoryUse]:
+        """Weights by device; the cache, which is allocated at once; what a device's own memory has lost since."""
+        told, model = self._read(), self._model
+        assert model
+        per_token = told.facts.kv_bytes_per_token
+        positions = self._lib.api.llama_n_ctx(self._alive().at)
+        kv_bytes = per_token * positions if per_token else None
+        here = {each.name: each for each in model.devices}
+        uses = []
+        for name in sorted({*told.weight_bytes, told.cache_device}):
+            before = model.free_before.get(name)
+            now = devices.free_bytes(self._lib, here[name]) if before is not None else None
+            uses.append(
+                MemoryUse(
+                    device=name.lower() if name == devices.CPU else name,
+                    weights_bytes=told.weight_bytes.get(name),
+                    kv_bytes=kv_bytes if name == told.cache_device else None,
+                    device_delta_bytes=(before - now or None) if before is not None and now is not None else None,
+                )
+            )
+        return uses
+
+    def fed(self, tensor: str) -> Codes | None:
+        """Read from the memory that the products read; None for an order that nobody here can undo."""
+        held = self._read().weights.get(tensor)
+        return tensors.codes(self._lib, held, heads_of(self._arch, tensor)) if held else None
+
+    def close(self) -> None:
+        self._logits = self._told = None
+        if self._context is not None:
+            self._context.close()
+        if self._model is not None:
+            self._model.close()
+        self._context = self._model = None
+
+    def _read(self) -> Told:
+        context = self._alive()
+        if self._told is None:
+            assert self._model
+            self._told = read(self._model, context, self._arch, self._prefill_rows)
+        return self._told
+
+    def _decoded(self, context: Context, token_ids: Int32, every: bool) -> Float32:
+        """[rows, 1 or n, vocab]: a view of the library's buffer."""
+        rows, count = token_ids.shape
+        self._batch.fill(token_ids, self._length, every)
+        with self._lib.log.since() as log:
+            code = self._lib.api.llama_decode(context.at, self._batch.struct)
+        if code:
+            cause = "; ".join(line.strip() for line in log[-3:]) or None
+            raise CaseError(f"llama_decode returned {code}", phase="step", where="llama.cpp", cause=cause)
+        self._length += count
+        shape = (rows, count if every else 1, self._arch.vocab)
+        logits: Float32 = np.ctypeslib.as_array(self._lib.api.llama_get_logits(context.at), shape)
+        return logits
+
+    def _checked(self, rows: int, count: int) -> Context:
+        context = self._alive()
+        if not 0 < rows <= self._batch_rows or count < 1 or self._length + count > self._capacity:
+            raise CaseError(
+                f"{rows} rows of {count} tokens after {self._length} do not fit",
+                phase="step",
+                cause=f"the cache holds {self._batch_rows} rows of {self._capacity} tokens",
+            )
+        if self._length and rows != self._rows:
+            raise CaseError(f"{rows} rows go on where {self._rows} began", phase="step", remedy="rewind(0) first")
+        if rows > context.n_batch:
+            raise CaseError(f"{rows} rows are more than n_batch", phase="step", remedy=f"--set n_batch={rows}")
+        return context
+
+    def _alive(self) -> Context:
+        if self._context is None:
+            raise CaseError("the session is closed", phase="step")
+        return self._context
+
+
+def _prefill_rows(workload: Workload) -> int:
+    """The most tokens that a step of `workload` feeds at once, all rows together."""
+    return workload.batch * min(workload.chunk, max(workload.depth, workload.prompt_tokens, 1))
