@@ -2,8 +2,8 @@
 
 The option `script` is a list of `when:what` joined by `+`. `when` is a call (open, step, logits, rewind, close) with an
 optional count (step@3 = the third call). `what` is one of: raise (a CaseError), invalid, bug (ValueError), oom
-(MemoryError), kill (SIGKILL to itself), segv, exit, hang, nan (logits), eat (memory until the kernel minds), print (to
-standard output).
+(MemoryError), kill (SIGKILL to itself), segv, ill, exit, hang, nan (logits), eat (memory until the kernel minds), print
+(to standard output).
 """
 
 from __future__ import annotations
@@ -106,6 +106,8 @@ class ScriptedSession(NullSession):
                 os.kill(os.getpid(), signal.SIGKILL)
             case "segv":
                 os.kill(os.getpid(), signal.SIGSEGV)
+            case "ill":
+                os.kill(os.getpid(), signal.SIGILL)
             case "exit":
                 os._exit(7)
             case "hang":

@@ -23,13 +23,14 @@ class Container:
         asked = any(CIDFILE in word for word in prefix)
         self._folder = tempfile.TemporaryDirectory(prefix="bench-container-") if asked else None
         self._engine = list(prefix[: list(prefix).index("run")]) if asked else []
+        self._killed = False
         self.cidfile = Path(self._folder.name, "id") if self._folder else Path("no-container")
 
     def kill(self) -> None:
         """End the container if it was started; whatever the engine says, for it may be gone already."""
         with suppress(OSError, subprocess.TimeoutExpired):
-            if self._folder and (told := self.cidfile.read_text().strip()):
-                subprocess.run(
+            if not self._killed and self._folder and (told := self.cidfile.read_text().strip()):
+                done = subprocess.run(
                     [*self._engine, "kill", told],
                     stdin=subprocess.DEVNULL,
                     capture_output=True,
@@ -37,6 +38,7 @@ class Container:
                     start_new_session=True,  # a second Ctrl-C must not stop this
                     check=False,
                 )
+                self._killed = done.returncode == 0
 
     def forget(self) -> None:
         """Remove what was kept of it."""

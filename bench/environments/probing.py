@@ -23,7 +23,9 @@ def probe(target: str, interpreter: Interpreter | None = None) -> Availability:
         with Child(interpreter, Job(task="probe", adapter=target), log, limit_s=LIMIT_S) as child:
             answer, why = None, "it said nothing"
             try:
-                answer = next((e for e in child.events() if e["event"] in ("availability", "error")), None)
+                for event in child.events():  # to the end: it ends by itself, and so does its container
+                    if event["event"] in ("availability", "error"):
+                        answer = event
             except CaseError as error:
                 why = f"{error.what}: {error.cause}" if error.cause else error.what
     if answer is None:

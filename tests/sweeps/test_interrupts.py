@@ -30,21 +30,21 @@ def start(tmp_path: Path, *words: str) -> subprocess.Popen[str]:
     )
 
 
-def workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
+def workers(process: subprocess.Popen[str], depth: bool) -> list[psutil.Process]:
     found = []
-    for child in psutil.Process(process.pid).children():
+    for child in psutil.Process(process.pid).children(recursive=depth):
         with contextlib.suppress(psutil.Error):  # it may be ending right now
-            if "bench.worker" in child.cmdline():
+            if child.cmdline()[-1:] == ["bench.worker"] and "python" in child.cmdline()[0]:
                 found.append(child)
     return found
 
 
-def wait_for(tmp_path: Path, process: subprocess.Popen[str], said: bytes) -> psutil.Process:
-    """The measuring worker, once the launch's events contain `said`."""
+def wait_for(tmp_path: Path, process: subprocess.Popen[str], said: bytes, depth: bool = False) -> psutil.Process:
+    """The measuring worker, once the launch's events contain `said`; `depth`: it is no child of `process`."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         events = list(tmp_path.glob("results/launches/*/*/.*.partial/events.jsonl"))
-        if events and said in events[0].read_bytes() and (found := workers(process)):
+        if events and said in events[0].read_bytes() and (found := workers(process, depth)):
             return found[0]
         time.sleep(0.02)
     raise AssertionError("the worker never got so far")
