@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from bench import registry
 from bench.api import Backend
 from bench.environments.interpreter import Interpreter, Origin
 from bench.environments.managed import managed_interpreter
@@ -21,6 +22,7 @@ PYTHON_REMEDY = "give --python a Python 3.10 or newer that has numpy and the run
 class Found:
     """An interpreter, and what the backend finds in it."""
 
+    target: str
     interpreter: Interpreter
     availability: Availability
 
@@ -41,7 +43,7 @@ def find(
     """
     tried: list[Found] = []
     for interpreter in _candidates(backend.name, target, python, host or {}):
-        tried.append(Found(interpreter=interpreter, availability=probe(target, interpreter)))
+        tried.append(Found(target=target, interpreter=interpreter, availability=probe(target, interpreter)))
         found = tried[-1].availability
         if found.ok and (provider is None or not found.providers or provider in found.providers):
             return tried[-1]
@@ -61,7 +63,8 @@ def absent(found: Found, backend: Backend) -> PrerequisiteError:
 
 def remedy(found: Found, backend: Backend) -> str | None:
     """The adapter's own remedy and, where nobody named the interpreter, the managed environment."""
-    own, setup = found.availability.remedy, f"bench setup {backend.name}"
+    name = backend.name if backend.name in registry.names() else found.target
+    own, setup = found.availability.remedy, f"bench setup {name}"
     if found.interpreter.origin in NAMED or not backend.requirements(None).packages or setup in (own or ""):
         return own
     return f"{own}, or {setup}" if own else setup

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import re
@@ -11,12 +12,14 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import msgspec
+
 from bench.api import Backend
 from bench.artifacts.folders import remove_folder, remove_leftovers
 from bench.collector import host
 from bench.environments import pip
 from bench.environments.interpreter import Interpreter
-from bench.environments.managed import Environment, Told, environment, held
+from bench.environments.managed import Environment, Told, check_writable, environment, held
 from bench.environments.probing import probe
 from bench.errors import BenchError, PrerequisiteError, UsageError
 from bench.types import Availability, Requirements
@@ -102,6 +105,7 @@ def check(wanted: Wanted) -> None:
         remedy = f"install it (Debian, Ubuntu: apt install {' '.join(packages)})" if packages else "install it"
         notes = f"; {wanted.requirements.notes}" if wanted.requirements.notes and len(packages) < len(absent) else ""
         raise PrerequisiteError(f"{', '.join(absent)} not found on PATH", where=where, remedy=remedy + notes)
+    check_writable()
     place = wanted.environment.path
     if wanted.environment.taken:
         raise PrerequisiteError(
@@ -110,7 +114,7 @@ def check(wanted: Wanted) -> None:
             remedy="move it away, or set BENCH_ENVIRONMENTS to another folder",
         )
     needed_bytes = wanted.requirements.disk_bytes or LEAST_DISK_BYTES
-    free_bytes = shutil.disk_usage(next(folder for folder in place.parents if folder.exists())).free
+    free_bytes = shutil.disk_usage(place.parent).free
     if free_bytes < needed_bytes:
         raise PrerequisiteError(
             f"{render_bytes(free_bytes)} free, about {render_bytes(needed_bytes)} needed",
@@ -125,6 +129,20 @@ def install(wanted: Wanted, watch: pip.Watch) -> Availability:
     `watch` gets each line of the log, and None while nothing is said. Raises PrerequisiteError where it fails,
     BusyError while another process is at it.
     """
+    try:
+        with held(wanted.environment):
+            return _install(wanted, watch)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise PrerequisiteError(
+            "disk full",
+            where=str(wanted.environment.path),
+            remedy="free some space, or set BENCH_ENVIRONMENTS to a folder on a larger disk",
+        ) from error
+
+
+def _install(wanted: Wanted, watch: pip.Watch) -> Availability:
     made, needed = wanted.environment, wanted.requirements
     begun = Told(
         backend=wanted.backend.name,
@@ -132,38 +150,37 @@ def install(wanted: Wanted, watch: pip.Watch) -> Availability:
         fingerprint=wanted.fingerprint,
         python_version=wanted.python_version,
     )
-    with held(made):
-        told = made.told
-        if made.path.exists() and (told is None or told.ready or told.fingerprint != wanted.fingerprint):
-            remove_folder(made.path)
-        remove_leftovers(made.path)
-        made.path.mkdir(exist_ok=True)
-        made.tell(begun)
-        cache = made.pip_cache if needed.build or needed.native else None
-        pip.make_venv(wanted.python, made, watch)
-        pip.install(made, wanted.packages, CONSTRAINTS, needed, cache, watch)
-        found = probe(wanted.target, wanted.interpreter)
-        if not found.ok:
-            raise PrerequisiteError(
-                f"installed, but the backend does not find its runtime: {found.reason}",
-                where=str(made.path),
-                cause=needed.notes,
-                remedy=f"read {made.log}",
-            )
-        installed = pip.installed(made)
-        shutil.rmtree(made.pip_cache, ignore_errors=True)
-        done = Told(
-            backend=begun.backend,
-            accelerator=begun.accelerator,
-            fingerprint=begun.fingerprint,
-            python_version=begun.python_version,
-            ready=True,
-            versions=found.versions,
-            installed=installed,
-            pins=_pins(installed),
+    if made.path.exists() and not _goes_on(made.told, wanted):
+        remove_folder(made.path)
+    remove_leftovers(made.path)
+    made.path.mkdir(exist_ok=True)
+    made.tell(begun)
+    cache = made.pip_cache if needed.build or needed.native else None
+    pip.make_venv(wanted.python, made, watch)
+    pip.install(made, wanted.packages, CONSTRAINTS, needed, cache, watch)
+    found = probe(wanted.target, wanted.interpreter)
+    if not found.ok:
+        raise PrerequisiteError(
+            f"installed, but the backend does not find its runtime: {found.reason}",
+            where=str(made.path),
+            cause=needed.notes,
+            remedy=f"read {made.log}",
         )
-        made.tell(done)
+    installed = pip.installed(made)
+    shutil.rmtree(made.pip_cache, ignore_errors=True)
+    held_now = {"versions": found.versions, "installed": installed, "pins": _pins(installed)}
+    made.tell(msgspec.structs.replace(begun, ready=True, **held_now))
     return found
+
+
+def _goes_on(told: Told | None, wanted: Wanted) -> bool:
+    """Whether what is there can become what is wanted: it was interrupted, or other versions were committed since.
+
+    What is finished and as asked is here because it does not work.
+    """
+    if told is None or told.fingerprint != wanted.fingerprint:
+        return False
+    return not told.ready or told.pins != _pins(told.installed)
 
 
 def _version(python: str) -> str:

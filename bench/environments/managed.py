@@ -133,13 +133,7 @@ def remove(name: str) -> Environment:
 @contextmanager
 def held(found: Environment) -> Iterator[None]:
     """The right to change an environment; BusyError where another process has it."""
-    try:
-        found.path.parent.mkdir(parents=True, exist_ok=True)
-        writable = os.access(found.path.parent, os.W_OK)
-    except OSError as error:
-        raise _unwritable(found.path.parent, error.strerror) from error
-    if not writable:
-        raise _unwritable(found.path.parent, "permission denied")
+    check_writable()
     with folder_lock_if_free(found.path) as free:
         if not free:
             raise BusyError(
@@ -148,7 +142,15 @@ def held(found: Environment) -> Iterator[None]:
         yield
 
 
-def _unwritable(folder: Path, why: str | None) -> PrerequisiteError:
-    return PrerequisiteError(
-        f"cannot be written: {why}", where=str(folder), remedy="set BENCH_ENVIRONMENTS to a folder that can"
+def check_writable() -> None:
+    """Make the folder of all environments; PrerequisiteError where nothing can be written there."""
+    why: str | None = "permission denied"
+    try:
+        root().mkdir(parents=True, exist_ok=True)
+        if os.access(root(), os.W_OK):
+            return
+    except OSError as error:
+        why = error.strerror
+    raise PrerequisiteError(
+        f"cannot be written: {why}", where=str(root()), remedy="set BENCH_ENVIRONMENTS to a folder that can"
     )
