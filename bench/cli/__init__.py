@@ -26,6 +26,8 @@ COMMANDS = {
     "doctor": "bench.cli.doctor:doctor",
     "show": "bench.cli.show:show",
     "table": "bench.cli.table:table",
+    "import": "bench.cli.import_:import_command",
+    "export": "bench.cli.export:export",
     "backend-check": "bench.cli.backend_check:backend_check",
 }
 

@@ -239,7 +239,16 @@ _FOR_MACHINES = (
         for level, floor in PERCENTILE_FLOORS.items()
         for column in _figures(f"itl_p{level}_s", f"percentile {level} of the gaps between ids; {floor} or more")
     ),
-    _csv("n_samples", "samples behind the headline", lambda row: row.headline.n_samples),
+    _csv(
+        "headline_mean_tokens_per_s",
+        "mean over the samples of tok/s, as llama-bench prints it",
+        lambda row: row.headline.mean,
+    ),
+    _csv(
+        "n_samples",
+        "samples behind the headline; 0 where a source states it without",
+        lambda row: row.headline.n_samples,
+    ),
     _csv("within_cv", "coefficient of variation of the headline inside a launch", lambda row: row.headline.within_cv),
     _csv("gate_class", "precision class that the gate judged by", read.gate_class),
     _csv(

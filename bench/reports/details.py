@@ -27,6 +27,7 @@ def record_details(record: Record) -> list[Section]:
     sections = [
         Section("record", tuple(_head(record))),
         Section("figures", tuple(_figures(record))),
+        Section("source, in its own words", tuple(_source(record))),
         Section("gate", tuple(_lines(raw.get("gate")))),
         Section("effective precision and placement", tuple(_lines(raw.get("facts")))),
         Section("ceiling", tuple(_lines(raw.get("ceiling")))),
@@ -79,12 +80,25 @@ def _figures(record: Record) -> Iterable[tuple[str, str]]:
     ids = {metric.key: metric.id for metric in METRICS} | {f"itl_p{p}_s": "itl.v1" for p in PERCENTILE_FLOORS}
     for key, value in summary.values.items():
         if value.value is not None:
-            yield key, f"{_quantity(key, value.value)}{_spread(value)}  [{ids[key]}]"
+            yield key, f"{_quantity(key, value.value)}{_spread(key, value)}  [{ids[key]}]"
 
 
-def _spread(value: Value) -> str:
+def _spread(key: str, value: Value) -> str:
     spread = "" if value.within_cv is None else f", varying by {value.within_cv:.1%}"
-    return f"  ({value.n_samples} samples{spread})"
+    if not value.n_samples:
+        return f"  (the mean that the source states{spread})"
+    mean = "" if value.mean is None or value.n_samples == 1 else f", mean {_quantity(key, value.mean)}"
+    return f"  ({value.n_samples} samples{mean}{spread})"
+
+
+def _source(record: Record) -> Iterable[tuple[str, str]]:
+    """Where an imported record comes from, then every field of it by its own name and as it stands there."""
+    if (source := record.source) is None:
+        return
+    yield "from", f"{source.format} {source.generation}, {source.notation}, {source.file}:{source.line}"
+    for name, value in source.fields.items():
+        if value is not None:
+            yield name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _named(entry: dict[str, Any]) -> dict[str, Any]:

@@ -50,21 +50,33 @@ def _tg(record: Record, sample: Sample) -> float | None:
     workload = record.identity.workload
     if workload.prompt_tokens or workload.first_id_from_prompt:
         return None
-    return _rate(workload.batch * len(sample.step_s), sum(sample.step_s))
+    return _rate(workload.batch * _steps(workload, sample), _decode_s(sample))
 
 
 def _pg(record: Record, sample: Sample) -> float | None:
     workload = record.identity.workload
-    if headline(workload) != "pg_tokens_per_s" or sample.prefill_s is None:
+    if headline(workload) != "pg_tokens_per_s":
         return None
-    return _rate(workload.batch * (workload.prompt_tokens + len(sample.step_s)), sample.prefill_s + sum(sample.step_s))
+    tokens = workload.batch * (workload.prompt_tokens + _steps(workload, sample))
+    if sample.prefill_s is None:
+        return _rate(tokens, sample.total_s)
+    return _rate(tokens, sample.prefill_s + _decode_s(sample))
 
 
 def _decode(record: Record, sample: Sample) -> float | None:
     workload = record.identity.workload
     if not workload.first_id_from_prompt:
         return None
-    return _rate(workload.batch * len(sample.step_s), sum(sample.step_s))
+    return _rate(workload.batch * _steps(workload, sample), _decode_s(sample))
+
+
+def _steps(workload: WorkloadRef, sample: Sample) -> int:
+    """Decode steps of a sample: those timed one by one, or all that the workload has where only their sum is known."""
+    return len(sample.step_s) if sample.kind == "step" else workload.decode_steps
+
+
+def _decode_s(sample: Sample) -> float:
+    return sum(sample.step_s) if sample.kind == "step" else sample.decode_s or 0.0
 
 
 def _ttft(record: Record, sample: Sample) -> float | None:

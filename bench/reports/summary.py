@@ -1,8 +1,9 @@
 """Summaries: computed from raw samples whenever a record is read, never stored.
 
-A launch's value is the median over its samples (llama-bench prints the mean; a median does not move with one
-interrupted repetition). Over several launches the value is the mean of the launches' values, and `low` and `high` are
-the 95 % t interval about that mean: the launch is the unit, for samples of one launch share its memory layout.
+A launch's value is the median over its samples (a median does not move with one interrupted repetition); `mean` is
+what llama-bench prints. Over several launches both are the mean of the launches', and `low` and `high` are the 95 % t
+interval about the value: the launch is the unit, for samples of one launch share its memory layout. Where an import
+has no samples, the mean that its source states is all there is, and the value of the workload's own rate.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import msgspec
 import numpy as np
 
 from bench.reports.interval import t_interval
-from bench.reports.metrics import METRICS, PERCENTILE_FLOORS, gaps_s
+from bench.reports.metrics import METRICS, PERCENTILE_FLOORS, Metric, gaps_s, headline
 from bench.results.record import Record
 from bench.results.schema import Sample
 
@@ -26,10 +27,12 @@ from bench.results.schema import Sample
 class Value:
     """One figure. `within_cv` is the coefficient of variation inside a launch (root mean square over launches).
 
-    `low` and `high` only over two launches or more. All None where it was not measured.
+    `low` and `high` only over two launches or more. All None where it was not measured. `n_samples` 0 beside a value:
+    it is stated by the source of an import, whose samples are not known.
     """
 
     value: float | None = None
+    mean: float | None = None
     n_samples: int = 0
     within_cv: float | None = None
     low: float | None = None
@@ -56,16 +59,19 @@ def summarize(records: Record | Sequence[Record]) -> Summary:
     launches = [records] if isinstance(records, Record) else list(records)
     if len({(record.series_key, record.precision_key) for record in launches}) != 1:
         raise ValueError("a summary needs records, all of one series at one precision")
+    by_launch: dict[str, list[Record]] = {}
+    for record in launches:
+        by_launch.setdefault(record.launch_id, []).append(record)
     values = {
-        metric.key: _over_launches(
-            [[v for s in _samples(record) if (v := metric.of(record, s)) is not None] for record in launches]
-        )
-        for metric in METRICS
+        metric.key: _over_launches([_of_launch(metric, group) for group in by_launch.values()]) for metric in METRICS
     }
-    gaps = [[gap for s in _samples(record) for gap in gaps_s(record.identity.workload, s)] for record in launches]
+    gaps = [
+        [gap for record in group for s in _samples(record) for gap in gaps_s(record.identity.workload, s)]
+        for group in by_launch.values()
+    ]
     for percent, floor in PERCENTILE_FLOORS.items():
         values[f"itl_p{percent}_s"] = _percentile(gaps, percent, floor)
-    return Summary(n_launches=len({record.launch_id for record in launches}), values=values)
+    return Summary(n_launches=len(by_launch), values=values)
 
 
 def render_json(record: Record) -> str:
@@ -74,16 +80,52 @@ def render_json(record: Record) -> str:
 
 
 def _samples(record: Record) -> list[Sample]:
-    return [sample for sample in record.samples if sample.kind == "step"]
+    return [sample for sample in record.samples if sample.kind in ("step", "phase")]
 
 
-def _over_launches(launches: list[list[float]]) -> Value:
-    measured = [values for values in launches if values]
+@dataclass(frozen=True, slots=True)
+class _Launch:
+    """One figure of one launch; `spread` is its coefficient of variation, None where it is not known."""
+
+    value: float
+    mean: float
+    spread: float | None
+    n_samples: int
+
+
+def _of_launch(metric: Metric, records: Sequence[Record]) -> _Launch | None:
+    """From all samples of the launch's records, else from what their sources state."""
+    values = [v for record in records for s in _samples(record) if (v := metric.of(record, s)) is not None]
+    if values:
+        spread = stdev(values) / fmean(values) if len(values) > 1 and fmean(values) else None
+        return _Launch(median(values), fmean(values), spread, len(values))
+    stated = [
+        (source.mean_tokens_per_s, source.sd_tokens_per_s)
+        for record in records
+        if (source := record.source) and not record.samples and metric.key == headline(record.identity.workload)
+    ]
+    means = [mean for mean, _ in stated if mean]
+    if not means:
+        return None
+    return _Launch(
+        fmean(means), fmean(means), _root_mean_square([sd / m for m, sd in stated if m and sd is not None]), 0
+    )
+
+
+def _over_launches(found: Sequence[_Launch | None]) -> Value:
+    measured = [launch for launch in found if launch is not None]
     if not measured:
         return Value()
-    spreads = [stdev(values) / fmean(values) for values in measured if len(values) > 1 and fmean(values)]
-    within = math.sqrt(fmean(spread * spread for spread in spreads)) if spreads else None
-    return _value([median(values) for values in measured], sum(map(len, measured)), within)
+    return _value(
+        [launch.value for launch in measured],
+        sum(launch.n_samples for launch in measured),
+        within_cv=_root_mean_square([launch.spread for launch in measured if launch.spread is not None]),
+        mean=fmean(launch.mean for launch in measured),
+    )
+
+
+def _root_mean_square(spreads: Sequence[float]) -> float | None:
+    return math.sqrt(fmean(spread * spread for spread in spreads)) if spreads else None
 
 
 def _percentile(launches: list[list[float]], percent: int, floor: int) -> Value:
@@ -91,9 +133,11 @@ def _percentile(launches: list[list[float]], percent: int, floor: int) -> Value:
     enough = [gaps for gaps in launches if len(gaps) >= floor]
     if not enough:
         return Value(n_samples=sum(map(len, launches)))
-    return _value([float(np.percentile(gaps, percent)) for gaps in enough], sum(map(len, enough)), None)
+    return _value([float(np.percentile(gaps, percent)) for gaps in enough], sum(map(len, enough)))
 
 
-def _value(of_launches: list[float], n_samples: int, within_cv: float | None) -> Value:
+def _value(
+    of_launches: list[float], n_samples: int, *, within_cv: float | None = None, mean: float | None = None
+) -> Value:
     low, high = t_interval(of_launches) or (None, None)
-    return Value(value=fmean(of_launches), n_samples=n_samples, within_cv=within_cv, low=low, high=high)
+    return Value(value=fmean(of_launches), mean=mean, n_samples=n_samples, within_cv=within_cv, low=low, high=high)

@@ -26,11 +26,12 @@ from bench.results.schema import (
     Origin,
     Reason,
     Sample,
+    Source,
     Status,
 )
 
 SCHEMA = "bench.record"
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 
 new_record_id = new_uuid7
 Uuid7 = Annotated[str, Meta(pattern=UUID7_PATTERN)]
@@ -61,6 +62,7 @@ class Record(Struct, frozen=True, kw_only=True, dict=True):
     samples: list[Sample] = []
     memory: list[Memory] = []
     energy: Energy | None = None
+    source: Source | None = None
     warnings: list[str] = []
 
     @property

@@ -138,6 +138,7 @@ class Phase(Struct, frozen=True, kw_only=True):
     activations: str
     compute: str
     kernels: dict[str, str] = {}
+    attention_sums: str | None = None
 
 
 class PlacedOn(Struct, frozen=True, kw_only=True):

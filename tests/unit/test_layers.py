@@ -36,7 +36,7 @@ LAYERS = [
         "results",
     ),
     ("child", "environments"),
-    ("worker", "tasks", "launch", "preparing", "recording", "runner", "reports", "conformance"),
+    ("worker", "tasks", "launch", "preparing", "recording", "runner", "reports", "interchange", "conformance"),
     ("cli", "__main__"),
 ]
 """From the ground up. A module imports from its own layer and those below it."""

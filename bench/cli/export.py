@@ -1,0 +1,62 @@
+"""`bench export`: records in another tool's format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.cli.selection import selected, selectors
+from bench.errors import UsageError, unknown_name
+from bench.interchange.export import llama_bench_row, row_line
+from bench.interchange.llama_bench import FORMAT
+from bench.results.location import locate_store
+from bench.results.store import Store
+from bench.spec import load_catalog
+
+TOLD = ("ok", "unproven")
+"""Statuses that are exported unless others are named: what must not be believed stays here."""
+
+
+@click.command(short_help="Records as another tool writes them.")
+@click.argument("form", metavar="FORMAT")
+@selectors
+@click.option("--output", metavar="FILE", type=click.Path(path_type=Path), help="Else standard output.")
+def export(form: str, results: str | None, output: Path | None, **asked: Any) -> None:
+    """Write records in FORMAT: llama-bench, one line of its JSONL for each.
+
+    Those of the newest sweep of each series that are ok or unproven, unless options say otherwise. Workloads that
+    llama-bench has not are left out.
+    """
+    if form != FORMAT:
+        raise unknown_name("format", form, [FORMAT], where="export")
+    records = selected(Store(locate_store(results)), **{**asked, "statuses": asked["statuses"] or TOLD})
+    models = load_catalog().models
+    lines, left_out = [], []
+    for record in records:
+        model = models.get(record.identity.model)
+        row = llama_bench_row(record, model.arch if model else None)
+        if row is None:
+            left_out.append(record.identity.workload.name)
+        else:
+            lines.append(row_line(row))
+    if left_out:
+        names = ", ".join(sorted(set(left_out)))
+        click.echo(f"bench: {len(left_out)} records left out, for llama-bench has no such workload: {names}", err=True)
+    if output is None:
+        for line in lines:
+            click.echo(line)
+    elif records:
+        _write(output, "".join(f"{line}\n" for line in lines))
+
+
+def _write(output: Path, text: str) -> None:
+    """Whole or not at all: what was there stays until the new file is complete."""
+    aside = output.with_name(f".{output.name}.partial")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(output)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise UsageError(f"cannot be written: {error.strerror or error}", where=str(output)) from error
