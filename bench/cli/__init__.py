@@ -23,6 +23,7 @@ COMMANDS = {
     "cache": "bench.cli.cache:cache",
     "list": "bench.cli.list_:list_command",
     "setup": "bench.cli.setup:setup",
+    "bundle": "bench.cli.bundle:bundle",
     "doctor": "bench.cli.doctor:doctor",
     "show": "bench.cli.show:show",
     "table": "bench.cli.table:table",

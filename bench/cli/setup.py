@@ -9,7 +9,9 @@ import click
 from bench import registry
 from bench.cli.display import display
 from bench.environments import installing, managed
+from bench.environments.pip import Watch
 from bench.errors import UsageError
+from bench.preparing import Watcher
 from bench.units import render_bytes, render_duration
 
 
@@ -46,17 +48,22 @@ def _setup(wanted: installing.Wanted) -> None:
         installing.check(wanted)
         _announce(wanted)
         with display() as watcher:
-
-            def watch(line: str | None) -> None:
-                if line is None:
-                    watcher.tick()
-                elif line[:1].strip():  # indented lines are details of the one before
-                    watcher.phase("setup", line)
-
-            found = installing.install(wanted, watch)
+            found = installing.install(wanted, lines_to(watcher))
     made = wanted.environment
     versions = ", ".join(f"{package} {version}" for package, version in found.versions.items())
     click.echo(f"{made.name}: {versions}; {render_bytes(made.size_bytes())} in {made.path}")
+
+
+def lines_to(watcher: Watcher) -> Watch:
+    """What shows the lines of an installation, one over the other on a terminal."""
+
+    def watch(line: str | None) -> None:
+        if line is None:
+            watcher.tick()
+        elif line[:1].strip():  # indented lines are details of the one before
+            watcher.phase("pip:", line)
+
+    return watch
 
 
 def _announce(wanted: installing.Wanted) -> None:

@@ -98,13 +98,7 @@ def finished(wanted: Wanted) -> Availability | None:
 
 def check(wanted: Wanted) -> None:
     """PrerequisiteError where a tool or free disk is missing, or something else lies in its place."""
-    where = f"bench setup {wanted.backend.name}"
-    absent = [tool for tool in wanted.requirements.tools if shutil.which(tool) is None]
-    if absent:
-        packages = [APT[tool] for tool in absent if tool in APT]
-        remedy = f"install it (Debian, Ubuntu: apt install {' '.join(packages)})" if packages else "install it"
-        notes = f"; {wanted.requirements.notes}" if wanted.requirements.notes and len(packages) < len(absent) else ""
-        raise PrerequisiteError(f"{', '.join(absent)} not found on PATH", where=where, remedy=remedy + notes)
+    check_tools(wanted.requirements, f"bench setup {wanted.backend.name}")
     check_writable()
     place = wanted.environment.path
     if wanted.environment.taken:
@@ -121,6 +115,16 @@ def check(wanted: Wanted) -> None:
             where=str(place.parent),
             remedy="free some space, or set BENCH_ENVIRONMENTS to a folder on a larger disk",
         )
+
+
+def check_tools(needed: Requirements, where: str) -> None:
+    """PrerequisiteError where an executable that compiling needs is not on PATH."""
+    absent = [tool for tool in needed.tools if shutil.which(tool) is None]
+    if absent:
+        packages = [APT[tool] for tool in absent if tool in APT]
+        remedy = f"install it (Debian, Ubuntu: apt install {' '.join(packages)})" if packages else "install it"
+        notes = f"; {needed.notes}" if needed.notes and len(packages) < len(absent) else ""
+        raise PrerequisiteError(f"{', '.join(absent)} not found on PATH", where=where, remedy=remedy + notes)
 
 
 def install(wanted: Wanted, watch: pip.Watch) -> Availability:

@@ -9,6 +9,8 @@ import selectors
 import shlex
 import signal
 import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -35,7 +37,7 @@ INHERITED = ("PYTHONPATH", "PYTHONHOME", "PIP_TARGET", "PIP_PREFIX", "PIP_USER",
 def make_venv(python: str, made: Environment, watch: Watch) -> None:
     """An environment with pip inside; one that is there already is gone on with."""
     watch(f"Making {made.path / 'venv'}")
-    _execute([python, "-m", "venv", str(made.path / "venv")], made, {}, watch)
+    _execute([python, "-m", "venv", str(made.path / "venv")], made.log, {}, watch)
 
 
 def install(
@@ -51,11 +53,17 @@ def install(
     `cache`: a folder of pip's own for what is compiled. pip's usual one hands out a wheel by its name and version,
     whatever flags it was compiled with.
     """
-    command = [str(made.python), "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
-    command += ["--progress-bar", "off", "--constraint", str(constraints)]
-    command += ["--extra-index-url", needed.index_url] if needed.index_url else []
     given = {**needed.build, **({"PIP_CACHE_DIR": str(cache)} if cache else {})}
-    _execute([*command, *packages], made, given, watch)
+    command = [str(made.python), "-m", "pip", "install", *_options(constraints, needed.index_url)]
+    _execute([*command, *packages], made.log, given, watch)
+
+
+def collect(folder: Path, packages: Sequence[str], constraints: Path, needed: Requirements, watch: Watch) -> None:
+    """Wheels of `packages` and of everything that they require, compiled where there are none, into `folder`."""
+    with tempfile.TemporaryDirectory(prefix="bench-pip-") as cache:
+        given = {**needed.build, **({"PIP_CACHE_DIR": cache} if needed.build or needed.native else {})}
+        command = [sys.executable, "-m", "pip", "wheel", "--wheel-dir", str(folder)]
+        _execute([*command, *_options(constraints, needed.index_url), *packages], folder / "bundle.log", given, watch)
 
 
 def installed(made: Environment) -> dict[str, str]:
@@ -65,14 +73,19 @@ def installed(made: Environment) -> dict[str, str]:
     return {each["name"]: each["version"] for each in json.loads(done.stdout)}
 
 
+def _options(constraints: Path, index_url: str | None) -> list[str]:
+    quiet = ["--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
+    return [*quiet, "--constraint", str(constraints), *(["--extra-index-url", index_url] if index_url else [])]
+
+
 def _environment(given: Mapping[str, str]) -> dict[str, str]:
     return {**{name: value for name, value in os.environ.items() if name not in INHERITED}, **given}
 
 
-def _execute(command: Sequence[str], made: Environment, given: Mapping[str, str], watch: Watch) -> None:
+def _execute(command: Sequence[str], log_file: Path, given: Mapping[str, str], watch: Watch) -> None:
     """Execute `command`; every line goes to the log and to `watch`. PrerequisiteError unless it ends with 0."""
     said: list[str] = []
-    with made.log.open("ab") as log:
+    with log_file.open("ab") as log:
         log.write(f"$ {shlex.join([*(f'{name}={value}' for name, value in given.items()), *command])}\n".encode())
         process = subprocess.Popen(
             command,
@@ -104,7 +117,7 @@ def _execute(command: Sequence[str], made: Environment, given: Mapping[str, str]
         finally:
             _end(process)
     if code:
-        raise _failure(command, made, code, [line for line in said if line.strip()])
+        raise _failure(command, log_file, code, [line for line in said if line.strip()])
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -117,11 +130,11 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _failure(command: Sequence[str], made: Environment, code: int, said: Sequence[str]) -> PrerequisiteError:
+def _failure(command: Sequence[str], log_file: Path, code: int, said: Sequence[str]) -> PrerequisiteError:
     text = "\n".join(said)
     errors = [line.strip() for line in said if re.match(r"\s*(ERROR|error):", line)]
     told = (errors or [line.strip() for line in said])[-LAST_WORDS:]
-    again = f"`bench setup {made.name}` again goes on; all of it stands in {made.log}"
+    again = f"the same command goes on then; all of it stands in {log_file}"
     if DISK_FULL.search(text):
         what, remedy = "disk full", f"free some space, or set BENCH_ENVIRONMENTS to a folder on a larger disk; {again}"
     elif NO_NETWORK.search(text):
@@ -129,6 +142,5 @@ def _failure(command: Sequence[str], made: Environment, code: int, said: Sequenc
         remedy = f"look at the network, PIP_INDEX_URL and PIP_FIND_LINKS (docs/environments.md); {again}"
     else:
         what, remedy = f"{Path(command[2]).name} ended with exit code {code}", again
-    return PrerequisiteError(
-        what, where=f"bench setup {made.name}", cause=" | ".join(told)[:600] or None, remedy=remedy
-    )
+    cause = " | ".join(told)[:600] or None
+    return PrerequisiteError(what, where=str(log_file.parent), cause=cause, remedy=remedy)

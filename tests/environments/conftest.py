@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from tests.cli.conftest import TINY
+from tests.environments.toy import make_numpy
 from tests.sweeps.conftest import bench
 
 __all__ = ["bench"]
@@ -80,3 +82,27 @@ def with_numpy(tmp_path_factory: pytest.TempPathFactory) -> str:
 def tiny_toml(tmp_path: Path) -> None:
     """`tiny.toml` in the folder in which commands are executed."""
     (tmp_path / "tiny.toml").write_text(TINY)
+
+
+@pytest.fixture(scope="session")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with wheels of the core's packages and of setuptools, packed again from where they are installed."""
+    folder = tmp_path_factory.mktemp("wheels")
+    make_numpy(folder, folder)
+    for name, distribution in closure(*CORE, "setuptools").items():
+        if name != "numpy":
+            repack(distribution, folder)
+    return folder
+
+
+def repack(distribution: metadata.Distribution, into: Path) -> None:
+    """A wheel of an installed distribution; what pip wrote beside it is left out."""
+    tag = next(line for line in (distribution.read_text("WHEEL") or "").splitlines() if line.startswith("Tag: "))[5:]
+    name, version = distribution.metadata["Name"].replace("-", "_"), distribution.version
+    kept = [file for file in distribution.files or () if file.parts[0] != ".." and file.suffix != ".pyc"]
+    kept = [file for file in kept if file.name not in ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")]
+    (about,) = {file.parts[0] for file in kept if file.parts[0].endswith(".dist-info")}
+    with zipfile.ZipFile(into / f"{name}-{version}-{tag}.whl", "w") as wheel:
+        for file in kept:
+            wheel.write(str(file.locate()), str(file))
+        wheel.writestr(f"{about}/RECORD", "".join(f"{file},,\n" for file in [*kept, f"{about}/RECORD"]))

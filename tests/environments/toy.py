@@ -78,6 +78,12 @@ def make_toys(folder: Path) -> Path:
             entry = tarfile.TarInfo(f"toyruntime-1.0/{name}")
             entry.size = len(text.encode())
             source.addfile(entry, BytesIO(text.encode()))
+    make_numpy(folder, wheels)
+    return wheels
+
+
+def make_numpy(folder: Path, wheels: Path) -> None:
+    """A wheel in `wheels` that leads to the running numpy through `folder`/linked."""
     real = Path(np.__file__).parent
     (folder / "linked").mkdir()
     for name in ("numpy", "numpy.libs"):
@@ -87,7 +93,6 @@ def make_toys(folder: Path) -> Path:
         wheel.writestr("linked_numpy.pth", f"{folder / 'linked'}\n")
         for file, text in _metadata("numpy", np.__version__).items():
             wheel.writestr(f"numpy-{np.__version__}.dist-info/{file}", text)
-    return wheels
 
 
 def offline(folder: Path) -> dict[str, str]:

@@ -101,6 +101,11 @@ def test_the_asked_backend_is_installed(clone: Clone, arguments: tuple[str, ...]
     assert clone.installed() == [".[onnx]"]
 
 
+def test_for_another_interpreter_no_runtime_is_installed_here(clone: Clone) -> None:
+    assert clone.bench("run", "--backend", "onnx", "--python", "/opt/python")[0] == 5
+    assert clone.installed() == ["."]
+
+
 @pytest.mark.parametrize("arguments", [("run", "--backend", "absent"), ("--backend", "dev"), ("--model", "onnx")])
 def test_what_is_no_backend_is_left_to_bench(clone: Clone, arguments: tuple[str, ...]) -> None:
     assert clone.bench(*arguments)[0] == 5
