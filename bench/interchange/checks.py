@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Mapping
 from datetime import datetime
@@ -31,7 +32,7 @@ def check(fields: Any, where: str) -> dict[str, Any]:
         raise UsageError("not a row of llama-bench", where=where, cause=f"it has none of {', '.join(MARKS)}")
     if missing := [name for name in REQUIRED if name not in fields]:
         raise UsageError(f"lacks {', '.join(missing)}", where=where, cause="it was edited, or made by another tool")
-    row = {name: _checked(name, value, where) for name, value in fields.items()}
+    row = {_checked_text("a field's name", name, where): _checked(name, value, where) for name, value in fields.items()}
     _check_workload(row, where)
     _check_time(row["test_time"], where)
     samples = _check_samples(row, where)
@@ -112,11 +113,12 @@ _WANTED = {
 
 def _checked_text(name: str, value: str, where: str) -> str:
     if len(value) > MOST_TEXT:
-        raise UsageError(f"{name} has {len(value)} characters, more than {MOST_TEXT}", where=where)
+        raise UsageError(f"{_shown(name)[1:-1]} has {len(value)} characters, more than {MOST_TEXT}", where=where)
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise UsageError(f"{name} holds half of a character", where=where, cause="a lone surrogate") from None
+        what = f"{_shown(name)[1:-1]} holds half of a character"
+        raise UsageError(what, where=where, cause="a lone surrogate") from None
     return value
 
 
@@ -199,5 +201,10 @@ def _check_average(row: Mapping[str, Any], where: str) -> None:
 
 
 def _refused(name: str, value: Any, wanted: str, where: str) -> UsageError:
-    shown = repr(value)
-    return UsageError(f"{name} is {shown if len(shown) <= 60 else f'{shown[:57]}…'}, not {wanted}", where=where)
+    return UsageError(f"{_shown(name)[1:-1]} is {_shown(value)}, not {wanted}", where=where)
+
+
+def _shown(value: Any) -> str:
+    """As JSON has it, short, in ASCII and on one line: what stands in a foreign file may not reach a terminal."""
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}…{text[-1]}"

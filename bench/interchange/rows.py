@@ -36,12 +36,13 @@ def read_rows(data: bytes, name: str, scan: Scan) -> Iterator[Row]:
     last row is left out, which is what a crash leaves; then `scan.cut_line` says so.
     """
     text = decoded(data, name)
-    found = _csv(text, name, scan) if _begins_as_csv(text) else _json(text, name, scan)
+    has_header = _has_header(text)
+    found = _csv(text, name, scan) if has_header else _json(text, name, scan)
     for line, notation, fields in found:
         scan.rows += 1
         yield Row(fields=check(fields, f"{name}:{line}"), line=line, notation=notation)
     if not scan.rows:
-        raise no_rows(text, name, scan.cut_line is not None)
+        raise no_rows(text, name, has_header or scan.cut_line is not None)
 
 
 _Raw = Iterator[tuple[int, str, dict[str, Any]]]
@@ -58,8 +59,8 @@ _STRING_OR_BRACE = re.compile(_STRING + r"|[{}]", re.S)
 _ROW_BEGINS = re.compile(r"^[ \t,\[]*\{", re.M)
 
 
-def _begins_as_csv(text: str) -> bool:
-    """Whether there is a header of CSV, and no JSON: where both were written to one file, JSON has the samples."""
+def _has_header(text: str) -> bool:
+    """Whether it is CSV. Where JSON was written to the same file, that is read: it has the samples."""
     position = text.find(MARKS[-1])
     if position < 0 or _OBJECT.search(text):
         return False
@@ -86,7 +87,9 @@ def _json(text: str, name: str, scan: Scan) -> _Raw:
                 if _is_cut(text, begin):
                     scan.cut_line = text.count("\n") + 1
                     return
-                raise _malformed(text, line, error, name) from None
+                # a row of JSON lines is damaged in the line where it begins, wherever that is noticed
+                at = error.lineno if array and isinstance(error, json.JSONDecodeError) else line
+                raise _malformed(error, f"{name}:{at}") from None
             yield line, "json" if array else "jsonl", fields
         else:
             position = _end_of_line(text, position)
@@ -118,9 +121,10 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-def _bounded_int(digits: str) -> int | float:
-    """A number of astronomical length is no integer of ours; as a float it is refused by whoever wanted an integer."""
-    return int(digits) if len(digits) <= 20 else float(digits)
+def _bounded_int(digits: str) -> int:
+    if len(digits) > 40:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
 
 
 def _is_cut(text: str, begin: int) -> bool:
@@ -136,12 +140,11 @@ def _is_cut(text: str, begin: int) -> bool:
     return True
 
 
-def _malformed(text: str, line: int, error: Exception, name: str) -> UsageError:
+def _malformed(error: Exception, where: str) -> UsageError:
+    what = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+    what = "nested too deeply" if isinstance(error, RecursionError) else what
     cause = "it was edited, or two processes wrote to one file"
-    if isinstance(error, json.JSONDecodeError):
-        return UsageError(f"malformed JSON: {error.msg}", where=f"{name}:{error.lineno}", cause=cause)
-    what = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-    return UsageError(f"malformed JSON: {what}", where=f"{name}:{line}", cause=cause)
+    return UsageError(f"malformed JSON: {what}", where=where, cause=cause)
 
 
 def _check_noise(text: str, where: str) -> None:

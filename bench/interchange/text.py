@@ -23,11 +23,11 @@ _MAGIC = (
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 """PowerShell's `>` writes UTF-16 with a mark."""
 
+_HTML = re.compile(r"\s*<(?:!doctype|html|\?xml)", re.I)
 _FOREIGN = (
-    (r"\s*<(?:!doctype|html|\?xml)", "an HTML page", "an error page or a login was saved", "download the file itself"),
-    (r"(?:.*\n)*?\s*(?:CREATE TABLE|INSERT INTO)\b", "SQL", "it was made with -o sql", AGAIN),
-    (r"(?:.*\n)*?\| *model *\|", "a Markdown table", "it rounds its numbers and leaves out fields", AGAIN),
-    (r"(?:.*\n)*?\W*build_commit\W*[;\t]", "a table whose separator is no comma", "a spreadsheet wrote it", AGAIN),
+    (r"^[ \t]*(?:CREATE TABLE|INSERT INTO)\b", "SQL", "it was made with -o sql"),
+    (r"^\| *model *\|", "a Markdown table", "it rounds its numbers and leaves out fields"),
+    (r"^\"?build_commit\"?[;\t]", "a table whose separator is no comma", "a spreadsheet wrote it"),
 )
 
 
@@ -52,13 +52,17 @@ def decoded(data: bytes, name: str) -> str:
         raise UsageError("binary data", where=f"{name}:{line}", remedy="give what llama-bench printed")
     if not text.strip():
         raise UsageError("empty", where=name, cause="llama-bench was ended before its first test", remedy=AGAIN)
+    if _HTML.match(text):
+        raise UsageError(
+            "an HTML page", where=name, cause="an error or a login was saved", remedy="download the file itself"
+        )
     return text
 
 
 def no_rows(text: str, name: str, cut: bool) -> UsageError:
     """Why there is no row in `text`."""
-    for pattern, what, cause, remedy in _FOREIGN:
-        if re.match(pattern, text, re.IGNORECASE):
-            return UsageError(f"{what}, not rows of llama-bench", where=name, cause=cause, remedy=remedy)
+    for pattern, what, cause in _FOREIGN:
+        if re.search(pattern, text, re.I | re.M):
+            return UsageError(f"{what}, not rows of llama-bench", where=name, cause=cause, remedy=AGAIN)
     cause = "it ends before its first row is complete" if cut else "neither JSON, JSONL nor CSV of llama-bench"
     return UsageError("no row of llama-bench in it", where=name, cause=cause, remedy=AGAIN)
