@@ -14,18 +14,20 @@ from bench.cli.setup import lines_to
 from bench.environments import bundling
 from bench.units import render_bytes
 
-DEFAULT = ("onnx", "openvino")
-
 
 @click.command(short_help="Collect wheels for a machine without a network.")
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
 @click.argument("backends", nargs=-1, metavar="[BACKEND…]")
 def bundle(folder: Path, backends: tuple[str, ...]) -> None:
-    """Collect in DIR what this project and the runtimes of BACKENDs (onnx and openvino) are installed from.
+    """Collect in DIR what this project and the runtimes of BACKENDs are installed from.
+
+    Without any: those of all backends for which nothing must be compiled.
 
     bench bundle /media/stick/bench-wheels onnx
     """
-    adapters = [registry.load(name) for name in backends or DEFAULT]
+    adapters = [registry.load(name) for name in backends or registry.names()]
+    if not backends:
+        adapters = [each for each in adapters if not each.requirements(None).native]
     folder = folder.expanduser().absolute()
     with display() as watcher:
         wheels = bundling.bundle(folder, adapters, lines_to(watcher))

@@ -16,6 +16,7 @@ from bench.collector import host
 from bench.environments import managed
 from bench.environments.finding import find, remedy
 from bench.environments.host_file import locate_host_file, read_host_file
+from bench.environments.interpreter import Interpreter
 from bench.errors import BenchError
 from bench.results.location import locate_store
 from bench.results.store import Store
@@ -131,7 +132,12 @@ def _backends() -> Iterator[Finding]:
         yield Finding(
             what=f"backend {name}",
             found=(told.reason or (f"{versions} ({where})" if where else versions))
-            + (f"; {found.interpreter.origin}: {found.interpreter.label}" if elsewhere else ""),
+            + (f"; {found.interpreter.origin}: {_short(found.interpreter)}" if elsewhere else ""),
             fit=told.ok,
             remedy=None if told.ok else remedy(found, backend),
         )
+
+
+def _short(interpreter: Interpreter) -> str:
+    """The interpreter with the first word of what stands before it: a container's command fills lines."""
+    return f"{interpreter.prefix[0]} … {interpreter.python}" if interpreter.prefix else interpreter.python
