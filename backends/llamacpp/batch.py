@@ -1,4 +1,7 @@
-"""llama_batch over arrays of ours: filled without a call for each token."""
+"""llama_batch over arrays of ours: filled without a call for each token, and hardly touched from step to step.
+
+After each decode step the processor's caches hold weights and no Python: what is done here is done cold, every time.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ class Batch:
         self._wanted, self._counts = np.zeros(size, np.int8), np.ones(size, np.int32)
         self._rows = np.arange(size, dtype=np.int32)
         self._row_of = np.zeros(size, np.uintp)
+        self._shape: tuple[int, int, bool] | None = None
         self.struct = llama_batch()
         given: dict[str, npt.NDArray[Any]] = {
             "token": self._tokens,
@@ -30,16 +34,24 @@ class Batch:
         for name, array in given.items():
             setattr(self.struct, name, ctypes.cast(array.ctypes.data, type(getattr(self.struct, name))))
 
-    def fill(self, token_ids: Any, start: int, every: bool) -> None:
+    def fill(self, token_ids: npt.NDArray[np.int32], start: int, every: bool) -> None:
         """Sequence r continues at position `start` with `token_ids[r]`; logits of all tokens, or of each last one."""
-        ids: npt.NDArray[np.int32] = np.asarray(token_ids, np.int32)
-        rows, count = ids.shape
-        size = rows * count
-        self._tokens[:size] = ids.reshape(-1)
-        self._positions[:size].reshape(rows, count)[:] = np.arange(start, start + count)
-        self._wanted[:size] = every
-        self._wanted[:size].reshape(rows, count)[:, -1] = 1
-        self._row_of[:size].reshape(rows, count)[:] = (
-            self._rows.ctypes.data + 4 * np.arange(rows, dtype=np.uintp)[:, None]
-        )
+        rows, count = token_ids.shape
+        if self._shape != (rows, count, every):
+            self._lay_out(rows, count, every)
+        self._used_tokens[...] = token_ids
+        np.add(self._offsets, start, out=self._used_positions)
+
+    def _lay_out(self, rows: int, count: int, every: bool) -> None:
+        """What depends on the shape alone; seq_id points at each token's row."""
+        size, shape = rows * count, (rows, count)
+        self._used_tokens = self._tokens[:size].reshape(shape)
+        self._used_positions = self._positions[:size].reshape(shape)
+        self._offsets = np.arange(count, dtype=np.int32)
+        wanted = self._wanted[:size].reshape(shape)
+        wanted[...] = every
+        wanted[:, -1] = 1
+        numbers = np.arange(rows, dtype=np.uintp)[:, None]
+        self._row_of[:size].reshape(shape)[...] = self._rows.ctypes.data + self._rows.itemsize * numbers
         self.struct.n_tokens = size
+        self._shape = (rows, count, every)

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
+
 from backends.llamacpp.batch import Batch
 from backends.llamacpp.library import Library
 from backends.llamacpp.model import Context, Model
@@ -111,7 +113,7 @@ class Watched:
     def step(self, tokens: Sequence[int]) -> Seen:
         """The graph of one step over `tokens`, appended to what was fed before."""
         self._watch.nodes, self._watch.shown = [], None
-        self._batch.fill([list(tokens)], self._length, every=False)
+        self._batch.fill(np.array([tokens], np.int32), self._length, every=False)
         code = self._context.lib.api.llama_decode(self._context.at, self._batch.struct)
         if self._watch.error is not None:
             raise self._watch.error

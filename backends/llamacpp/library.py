@@ -66,6 +66,11 @@ _FRONT: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "ggml_backend_reg_count": (_SIZE, ()),
     "ggml_backend_reg_get": (_POINTER, (_SIZE,)),
 }
+_LLAMA: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "llama_attach_threadpool": (None, (_POINTER, _POINTER, _POINTER)),
+    "llama_get_logits": (_POINTER, (_POINTER,)),
+}
+"""Not declared by llama-cpp-python, or with a result that costs more to make than to use."""
 _INFO, _CONTINUED = 2, 5  # enum ggml_log_level
 
 
@@ -81,6 +86,7 @@ class Library:
         folder = Path(api.__file__).parent / "lib"
         self._declare(folder, "ggml-base", _BASE)
         self._declare(folder, "ggml", _FRONT)
+        self._declare(folder, "llama", _LLAMA)
         self.log = Log(api)
         self.ggml_backend_load_all()
         api.llama_backend_init()
@@ -137,6 +143,10 @@ class Log:
         first, *others = text.decode(errors="replace").split("\n")
         self._lines[-1] += first
         self._lines.extend(others)
+
+    def last(self, count: int) -> list[str]:
+        """The last lines that say something."""
+        return [line.strip() for line in self._lines if line.strip()][-count:]
 
     @contextmanager
     def since(self) -> Iterator[list[str]]:

@@ -79,7 +79,8 @@ class Context:
 
 def refused(what: str, log: list[str]) -> CaseError:
     """What llama.cpp would not do, with its own last words."""
-    told = [line.strip() for line in log if "error" in line.lower() or "failed" in line.lower()] or log[-1:]
+    told = [line.strip() for line in log if "error" in line.lower() or "failed" in line.lower()]
+    told = [line for line in told if not line.endswith("failed to load model")] or log[-2:]  # which says nothing new
     words = "; ".join(dict.fromkeys(told))[:500]
     memory = any(sign in words.lower() for sign in ("out of memory", "failed to allocate", "unable to allocate"))
     return CaseError("out of memory" if memory else what, phase="open", where="llama.cpp", cause=words or None)

@@ -44,10 +44,7 @@ class Pool:
 
     def attach(self, context: Any) -> None:
         """Let `context` compute in these threads."""
-        lib = ctypes.CDLL(self._lib.api._lib._name)
-        lib.llama_attach_threadpool.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
-        lib.llama_attach_threadpool.restype = None
-        lib.llama_attach_threadpool(context, self._made[0], self._made[1] if len(self._made) > 1 else None)
+        self._lib.llama_attach_threadpool(context, self._made[0], self._made[1] if len(self._made) > 1 else None)
 
     def close(self) -> None:
         """Free the threads; their context must be gone."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +11,7 @@ import numpy as np
 from backends.llamacpp import devices, tensors
 from backends.llamacpp.batch import Batch
 from backends.llamacpp.facts import Told, heads_of, read
-from backends.llamacpp.library import library
+from backends.llamacpp.library import Library, library
 from backends.llamacpp.model import Context, Model
 from bench.api import Codes
 from bench.errors import CaseError
@@ -37,6 +38,7 @@ class LlamaCppSession:
             self._model.close()
             raise
         self._batch = Batch(self._context.n_batch)
+        self._outputs = Outputs(self._lib, self._context, self._arch.vocab)
 
     def step(self, token_ids: Int32, want: Literal["last", "all"] = "last") -> Int32:
         rows, count = token_ids.shape
@@ -125,15 +127,12 @@ class LlamaCppSession:
         """[rows, 1 or n, vocab]: a view of the library's buffer."""
         rows, count = token_ids.shape
         self._batch.fill(token_ids, self._length, every)
-        with self._lib.log.since() as log:
-            code = self._lib.api.llama_decode(context.at, self._batch.struct)
+        code = self._lib.api.llama_decode(context.at, self._batch.struct)
         if code:
-            cause = "; ".join(line.strip() for line in log[-3:]) or None
+            cause = "; ".join(self._lib.log.last(3)) or None
             raise CaseError(f"llama_decode returned {code}", phase="step", where="llama.cpp", cause=cause)
         self._length += count
-        shape = (rows, count if every else 1, self._arch.vocab)
-        logits: Float32 = np.ctypeslib.as_array(self._lib.api.llama_get_logits(context.at), shape)
-        return logits
+        return self._outputs.read(rows, count if every else 1)
 
     def _checked(self, rows: int, count: int) -> Context:
         context = self._alive()
@@ -153,6 +152,23 @@ class LlamaCppSession:
         if self._context is None:
             raise CaseError("the session is closed", phase="step")
         return self._context
+
+
+class Outputs:
+    """Logits of a context as an array over the library's own memory, which stays where it is from step to step."""
+
+    def __init__(self, lib: Library, context: Context, vocab: int):
+        self._get, self._context, self._vocab = lib.llama_get_logits, context.at, vocab
+        self._key: tuple[int, int, int] | None = None
+
+    def read(self, rows: int, count: int) -> Float32:
+        """[rows, count, vocab] of the last step, once it is done."""
+        key = self._get(self._context), rows, count
+        if key != self._key:
+            shape = (rows, count, self._vocab)
+            self._view: Float32 = np.ctypeslib.as_array(ctypes.cast(key[0], ctypes.POINTER(ctypes.c_float)), shape)
+            self._key = key
+        return self._view
 
 
 def _prefill_rows(workload: Workload) -> int:
