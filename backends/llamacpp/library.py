@@ -28,6 +28,7 @@ class GgufInit(ctypes.Structure):
 _BASE: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "ggml_version": (_TEXT, ()),
     "ggml_commit": (_TEXT, ()),
+    "ggml_set_abort_callback": (_POINTER, (_POINTER,)),
     "ggml_tensor_overhead": (_SIZE, ()),
     "ggml_nbytes": (_SIZE, (_POINTER,)),
     "ggml_type_name": (_TEXT, (_INT,)),
@@ -71,6 +72,7 @@ _LLAMA: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "llama_get_logits": (_POINTER, (_POINTER,)),
 }
 """Not declared by llama-cpp-python, or with a result that costs more to make than to use."""
+_ABORTING = ctypes.CFUNCTYPE(None, _TEXT)
 _INFO, _CONTINUED = 2, 5  # enum ggml_log_level
 
 
@@ -88,6 +90,7 @@ class Library:
         self._declare(folder, "ggml", _FRONT)
         self._declare(folder, "llama", _LLAMA)
         self.log = Log(api)
+        self.ggml_set_abort_callback(self.log.last_words)
         self.ggml_backend_load_all()
         api.llama_backend_init()
 
@@ -126,7 +129,9 @@ class Library:
 class Log:
     """What the library logs: kept for facts and errors, and passed on to the worker's log.
 
-    The callback stays for the process's life: a library that calls a freed one crashes.
+    Its callbacks stay for the process's life: a library that calls a freed one crashes. `last_words` is called when the
+    library ends the process: its message is the last line of the log then, where ggml would have a debugger print
+    hundreds after it.
     """
 
     def __init__(self, api: Any):
@@ -134,12 +139,13 @@ class Log:
         self._level = _INFO
         self._callback = api.llama_log_callback(self._take)
         api.llama_log_set(self._callback, None)
+        self.last_words = _ABORTING(lambda message: _write(message + b"\n"))
 
     def _take(self, level: int, text: bytes, _: Any) -> None:
         self._level = self._level if level == _CONTINUED else level
         if self._level < _INFO:
             return
-        os.write(2, text)  # the runtime's own words, where it would have written them
+        _write(text)
         first, *others = text.decode(errors="replace").split("\n")
         self._lines[-1] += first
         self._lines.extend(others)
@@ -157,6 +163,11 @@ class Log:
             yield said
         finally:
             said.extend(line for line in self._lines if line.strip())
+
+
+def _write(text: bytes) -> None:
+    """The runtime's own words, where it would have written them."""
+    os.write(2, text)
 
 
 @cache

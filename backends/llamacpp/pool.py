@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from backends.llamacpp.library import Library
-from backends.llamacpp.threads import cpu_mask
+from backends.llamacpp.threads import MOST_CORES, cpu_mask
 from bench.errors import CaseError
-
-MOST_CORES = 512
 
 
 class Params(ctypes.Structure):
@@ -54,7 +52,7 @@ class Pool:
 
 
 def _params(options: Mapping[str, Any], threads: int) -> Params:
-    mask = cpu_mask(options["cpu_mask"])[:MOST_CORES]
+    mask = cpu_mask(options["cpu_mask"])
     return Params(
         cpumask=(ctypes.c_bool * MOST_CORES)(*mask),
         n_threads=threads,

@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from bench.errors import UsageError
+
+MOST_CORES = 512
+"""ggml's GGML_MAX_N_THREADS: cores of a mask and threads of a pool; beyond it the library reads what is not there."""
 CPUS = Path("/sys/devices/system/cpu")
 FAST_CORES = Path("/sys/devices/cpu_core/cpus")
 """Linux lists the cores of a hybrid processor that are no efficiency cores here."""
@@ -22,8 +26,16 @@ def default_threads(cpus: Path = CPUS, fast: Path = FAST_CORES) -> int:
 
 
 def cpu_mask(text: str) -> list[bool]:
-    """`0x3` as one truth value a core, lowest first; ValueError for what is no hexadecimal number."""
-    return [digit == "1" for digit in reversed(f"{int(text, 16):b}")]
+    """`0x3` as one truth value a core, lowest first; UsageError for what is no hexadecimal number of so many cores."""
+    try:
+        number = int(text, 16)
+    except ValueError:
+        number = -1
+    if not 0 <= number < 1 << MOST_CORES:
+        shown = text if len(text) <= 20 else f"{text[:20]}…"
+        cause = f"a hexadecimal number of at most {MOST_CORES} cores"
+        raise UsageError(f"{shown!r} names no cores", where="--set cpu_mask", cause=cause, remedy="write 0x3")
+    return [digit == "1" for digit in reversed(f"{number:b}")]
 
 
 def _siblings(cpus: Path, cpu: int) -> str:
