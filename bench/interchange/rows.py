@@ -6,7 +6,8 @@ import csv
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,10 +116,13 @@ def _with_known_constants(text: str) -> str:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice[:60]!r} stands there twice")
+        raise ValueError(f"the key {_most_frequent(name for name, _ in pairs)} stands there twice")
     return fields
+
+
+def _most_frequent(names: Iterable[str]) -> str:
+    (name, _), *_ = Counter(names).most_common(1)
+    return ascii(name[:60])
 
 
 def _bounded_int(digits: str) -> int:
@@ -161,8 +165,8 @@ def _csv(text: str, name: str, scan: Scan) -> _Raw:
         cells = _cells(line)
         if set(MARKS) <= set(cells):
             header = cells
-            if twice := next((cell for cell in cells if cells.count(cell) > 1), None):
-                raise UsageError(f"the column {twice[:60]!r} stands there twice", where=where)
+            if len(set(cells)) < len(cells):
+                raise UsageError(f"the column {_most_frequent(cells)} stands there twice", where=where)
         elif header and len(cells) == len(header):
             yield number, "csv", from_text(dict(zip(header, cells, strict=True)), where)
         elif not header or (len(cells) < len(header) // 2 and not line.startswith('"')):

@@ -16,7 +16,7 @@ from bench.interchange.rows import Scan, read_rows
 from bench.reports.render import render_csv, render_markdown, render_terminal
 from bench.reports.table import build_table
 from bench.results.ids import new_uuid7
-from bench.results.record import Record, encode
+from bench.results.record import Record, decode, encode
 from tests.interchange.reading import DAMAGED, HERE, REAL
 
 EXPECTED = dict(line.split(" | ", 1) for line in (HERE / "expected.txt").read_text(encoding="utf-8").splitlines())
@@ -116,6 +116,14 @@ def test_no_edit_gives_a_traceback(start: str, edits: list[tuple[int, int, str]]
         imported(changed.encode(errors="surrogatepass"), "x", Scan())
     except UsageError as error:
         assert str(error).startswith("x") and "\n" not in str(error)
+
+
+@pytest.mark.parametrize("number", [2**64 - 1, 2**63, -(2**63)])
+def test_the_largest_numbers_survive_the_store(number: int) -> None:
+    row = {**json.loads(LINES.splitlines()[0]), "new": number}
+    (kept,) = imported(json.dumps(row).encode(), "x", Scan())
+    again = decode(encode(kept))
+    assert again.source is not None and again.source.fields["new"] == number
 
 
 VALUES = st.recursive(
