@@ -22,7 +22,7 @@ class Evidence:
 PATH_ROWS = 16
 """Tokens a step feeds on the gate's path, after one token alone; no runtime changes its kernels just there."""
 
-Activations = Literal["f32", "f16", "bf16", "a8-g32", "a8-token", "a8-tensor"]
+Activations = Literal["f32", "f16", "bf16", "a8-g32", "a8-g256", "a8-token", "a8-tensor"]
 Compute = Literal["f32", "f16", "bf16"]
 
 

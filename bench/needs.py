@@ -62,10 +62,12 @@ def estimate(
     repetitions: int,
     launches: int = 1,
     budget_s: float | None = None,
+    file_bytes: int | None = None,
 ) -> Estimate:
     """What a load group needs, from the read bandwidth and the arithmetic rate of the device.
 
-    A backend that computes nothing needs no weights. Attention's arithmetic is left out.
+    A backend that computes nothing needs no weights. Attention's arithmetic is left out. `file_bytes`: the weights are
+    in a file of that size, which is neither made nor converted.
     """
     case, arch, least_s = group.first, group.first.arch, budget_s or 0.0
     if not backend.computes:
@@ -79,16 +81,17 @@ def estimate(
             launch_s=idle_s,
             minutes=launches * idle_s / 60,
         )
-    weights = weight_bytes(arch, case.scheme)
+    weights = weight_bytes(arch, case.scheme) if file_bytes is None else file_bytes
     kv = 2 * arch.layers * arch.kv_rows * group.kv_capacity * group.batch * KV_BYTES
     logits = GATE_POSITIONS * group.batch * arch.vocab * 4
     file_s = weights / FILE_BYTES_PER_S
     launch_s = file_s + sum(
-        max((repetitions + 1) * _seconds(member, read_bytes_per_s, flops), least_s) for member in group.cases
+        max((repetitions + 1) * _seconds(member, file_bytes, read_bytes_per_s, flops), least_s)
+        for member in group.cases
     )
     return Estimate(
-        artifact_bytes=weights,
-        prepared_bytes=weights,
+        artifact_bytes=weights if file_bytes is None else 0,
+        prepared_bytes=weights if file_bytes is None else 0,
         kv_bytes=kv,
         logits_bytes=logits,
         host_bytes=math.ceil(weights * backend.resident_ratio(case) * LOAD_SHARE) + kv + logits + RUNTIME_BYTES,
@@ -121,11 +124,13 @@ def _table_weights(arch: Arch) -> int:
     return arch.vocab * arch.hidden * (1 if arch.tied else 2)
 
 
-def _seconds(case: Case, read_bytes_per_s: float, flops: float) -> float:
+def _seconds(case: Case, file_bytes: int | None, read_bytes_per_s: float, flops: float) -> float:
     """Of one repetition: prefill bound by arithmetic, decode by reading the weights and the filled cache."""
     arch, workload = case.arch, case.workload
     matrices = arch.layers * layer_parameters(arch)
-    read = (matrices * WEIGHT_BITS[case.scheme] + arch.vocab * arch.hidden * TABLE_BITS[case.scheme]) / 8
+    read: float = file_bytes or 0
+    if file_bytes is None:
+        read = (matrices * WEIGHT_BITS[case.scheme] + arch.vocab * arch.hidden * TABLE_BITS[case.scheme]) / 8
     filled = 2 * arch.layers * arch.kv_rows * KV_BYTES * workload.positions * workload.batch
     prefill_s = 2 * matrices * workload.batch * (workload.depth + workload.prompt_tokens) / flops
     return prefill_s + workload.decode_steps * (read + filled) / read_bytes_per_s

@@ -14,7 +14,7 @@ from typing import Any
 from bench.api import Backend
 from bench.errors import UsageError
 from bench.spec import Catalog, parse_workload
-from bench.types import Arch, Case, Fidelity, LoadGroup, Option, Support, Workload
+from bench.types import SYNTHETIC, Arch, Case, Fidelity, LoadGroup, Option, Support, Workload
 
 SMALLEST_KV_CAPACITY = 1024
 
@@ -29,7 +29,7 @@ class Request:
     devices: tuple[str | None, ...] = (None,)
     provider: str | None = None
     fidelity: Fidelity = "native"
-    weights: str = "synthetic"
+    weights: str = SYNTHETIC
     launches: int = 1
     repetitions: int = 5
     options: Mapping[str, str] = field(default_factory=dict)
@@ -51,6 +51,8 @@ def make_plan(request: Request, catalog: Catalog, adapters: Mapping[str, Backend
     `adapters` holds the adapter of every name in `request.backends`. UsageError for anything unknown or out of range.
     """
     _check(request)
+    if (request.weights == SYNTHETIC) != (catalog.file is None):
+        raise UsageError(f"unknown source of weights {request.weights!r}", where="--weights", remedy="use synthetic")
     groups: list[LoadGroup] = []
     refused: list[tuple[Case, Support]] = []
     workloads = _unique(parse_workload(text, request.chunk) for text in request.workloads)
@@ -125,8 +127,6 @@ def _check(request: Request) -> None:
             raise UsageError(f"{value} is too few", where=flag, remedy="give at least 1")
     if request.seed < 0:
         raise UsageError(f"{request.seed} is negative", where="--seed", remedy="give 0 or more")
-    if request.weights != "synthetic":
-        raise UsageError(f"unknown source of weights {request.weights!r}", where="--weights", remedy="use synthetic")
     for flag, given in (
         ("--backend", request.backends),
         ("--model", request.models),

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 from bench import protocol
 from bench.api import Backend, Progress
 from bench.artifacts import cache
+from bench.artifacts.imported import file_digest
 from bench.artifacts.reader import open_artifact
 from bench.artifacts.reference import ensure_reference
 from bench.artifacts.stored_reference import REFERENCE_VERSION
@@ -101,6 +102,8 @@ class Preparer:
         if not backend.computes:
             return Ready()
         case = group.first
+        if case.from_file:
+            return self._from_file(group, backend, versions, at)
         artifact = self._artifact(case)
         digest = open_artifact(artifact).digest
         reference = self._reference(artifact, None)
@@ -121,6 +124,16 @@ class Preparer:
             certified=certified,
             prepare_s=prepare_s,
         )
+
+    def _from_file(self, group: LoadGroup, backend: Backend, versions: Mapping[str, str], at: Place) -> Ready:
+        """Weights of others: no reference can be computed, so nothing is certified."""
+        case, started = group.first, time.monotonic()
+        file = Path(case.weights)
+        digest = file_digest(file, cache.root() / "files", self._announced("digest", file.name))
+        key = _key(digest, backend, case, versions)
+        folder = cache.prepared_folder(backend.name, f"{case.model}-{case.scheme}", key)
+        prepared = self._prepared(group, backend, file, None, folder, at)
+        return Ready(digest=digest, prepared=prepared, prepare_s=time.monotonic() - started)
 
     def _artifact(self, case: Case) -> Path:
         progress = self._announced("synthesize", f"{case.model}-{case.scheme}")

@@ -22,6 +22,8 @@ from bench.types import Case, Support
 METHOD = 1
 """Version of how things are measured: part of the identity, so that a change starts new series."""
 
+_NO_REFERENCE = "there is no reference to prove it against"
+_UNPROVABLE = "weights of others: nobody here can compute their reference"
 NOISY_SPREAD = 0.25
 
 _BITS = {"int8": 8.0, "int4": 4.0, "fp16": 16.0, "bf16": 16.0}
@@ -132,7 +134,7 @@ def _status(case: Case, index: int, launch: Launch) -> tuple[schema.Status, sche
     if not launch.computes:
         return "unproven", schema.Reason(what="computes nothing: it measures the harness", code="no-model")
     if not heard.checks:
-        return "unproven", schema.Reason(what="there is no reference to prove it against", code="no-reference")
+        return "unproven", schema.Reason(what=_UNPROVABLE if case.from_file else _NO_REFERENCE, code="no-reference")
     return "ok", None
 
 
@@ -171,7 +173,7 @@ def _identity(case: Case, launch: Launch, situation: Situation) -> schema.Identi
     return schema.Identity(
         model=case.model,
         scheme=case.scheme,
-        weights=schema.Weights(source=case.weights, digest=launch.digest),
+        weights=schema.Weights(source="file" if case.from_file else case.weights, digest=launch.digest),
         backend=case.backend,
         provider=case.provider,
         fidelity=case.fidelity,

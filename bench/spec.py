@@ -87,12 +87,15 @@ class Resolved(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """All models that can be asked for, by id."""
+    """All models that can be asked for, by id; or the one that a file holds, whatever its name."""
 
     models: Mapping[str, Model]
+    file: Resolved | None = None
 
     def resolve(self, name: str) -> Resolved:
         """`deepseek-7b-int8` as model, scheme and architecture; UsageError with the nearest names otherwise."""
+        if self.file is not None:
+            return self.file
         remedy = "`bench list models` shows all"
         model, _, scheme = name.rpartition("-")
         if name in self.models:

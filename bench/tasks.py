@@ -12,6 +12,7 @@ from pathlib import Path
 from bench import attest, gate
 from bench import measure as timed
 from bench.api import Backend, Session
+from bench.artifacts.imported import Weights
 from bench.artifacts.reader import open_artifact
 from bench.artifacts.stored_reference import Reference, load_reference
 from bench.ceiling import ReadProbe, measure_device
@@ -26,7 +27,8 @@ def prepare(backend: Backend, job: Job, events: Events) -> None:
     """Let the adapter write its files into the folder the parent made."""
     assert job.group and job.artifact and job.prepared_folder
     with _phase("prepare", events):
-        artifact = open_artifact(Path(job.artifact))
+        case, path = job.group.first, Path(job.artifact)
+        artifact = Weights(gguf=path, scheme=case.scheme, arch=case.arch) if case.from_file else open_artifact(path)
         view = artifact.cut(job.layers) if job.layers else artifact
         prepared = backend.prepare(job.group.first, view, Path(job.prepared_folder), events.progress)
     events("prepared", prepared=prepared)
@@ -79,6 +81,8 @@ def _proven(backend: Backend, session: Session, job: Job, events: Events) -> tup
     if not backend.computes or job.reference is None:
         facts = session.facts()
         events("facts", facts=facts)
+        if backend.computes and (doubt := attest.misplaced(facts)):
+            raise InvalidMeasurement(doubt)
         return facts, None
     with _phase("gate", events):
         reference = load_reference(Path(job.reference))

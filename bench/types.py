@@ -16,6 +16,8 @@ Int32 = npt.NDArray[np.int32]
 Float32 = npt.NDArray[np.float32]
 
 Family = Literal["llama", "qwen2", "qwen3"]
+SYNTHETIC = "synthetic"
+"""Weights that are made here, from a seed."""
 Fidelity = Literal["native", "exact"]
 
 
@@ -102,7 +104,11 @@ class Workload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One point of a sweep. `options` are the adapter's own (`--set`), complete with their defaults."""
+    """One point of a sweep. `options` are the adapter's own (`--set`), complete with their defaults.
+
+    `weights` is SYNTHETIC or the absolute path of a file; of a file, `arch` is what its metadata say, and its family
+    may be one that nobody here can compute.
+    """
 
     model: str
     scheme: str
@@ -115,6 +121,11 @@ class Case:
     workload: Workload
     kv_capacity: int
     options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def from_file(self) -> bool:
+        """The weights are somebody else's: there is no reference for them."""
+        return self.weights != SYNTHETIC
 
     @property
     def label(self) -> str:

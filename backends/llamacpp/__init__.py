@@ -59,27 +59,27 @@ class LlamaCpp:
 
     def support(self, case: Case) -> Support:
         """Pure and total: decided from the case alone."""
-        if case.scheme not in SCHEMES:
+        if case.from_file and case.fidelity == "exact":
+            return Support(ok=False, reason="NOT_WIRED", detail="exact weights of a file: there is nothing to prove")
+        if not case.from_file and case.scheme not in SCHEMES:
             return Support(ok=False, reason="NOT_WIRED", detail=f"scheme {case.scheme}: {', '.join(SCHEMES)} are wired")
-        if case.arch.family not in get_args(Family):
+        if not case.from_file and case.arch.family not in get_args(Family):
             return Support(ok=False, reason="NOT_WIRED", detail=f"architecture {case.arch.family}")
         if case.provider is not None:
             return Support(ok=False, reason="NEVER", detail="llama.cpp has no execution providers: name a --device")
         if case.workload.batch > MOST_ROWS:
             detail = f"llama.cpp holds at most {MOST_ROWS} sequences, {case.workload.batch} are asked for"
             return Support(ok=False, reason="NOT_UPSTREAM", detail=detail)
-        if refusal := objection(case.options):
-            return refusal
-        return Support(ok=True)
+        return objection(case.options, gated=not case.from_file) or Support(ok=True)
 
     def resident_ratio(self, case: Case) -> float:
         if case.fidelity == "exact":
             return WIDENED[case.scheme]
-        return REORDERED.get(case.scheme, 1.0)
+        return 2.0 if case.from_file else REORDERED.get(case.scheme, 1.0)
 
     def prepare(self, case: Case, artifact: Artifact, into: Path, progress: Progress) -> Prepared:
-        """Nothing is written: the canonical file gets a second name, or is copied where the disk has none."""
-        if artifact.scheme not in SCHEMES:
+        """Nothing is written: the file gets a second name, or is copied where it lies on another disk."""
+        if not case.from_file and artifact.scheme not in SCHEMES:
             raise CaseError(f"scheme {artifact.scheme} is not wired", phase="prepare", where="backend llamacpp")
         try:
             os.link(artifact.gguf, into / GGUF)

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from backends.llamacpp import devices, rounding, tensors
 from backends.llamacpp.graph import BOOKKEEPING, Node, Seen, watched
@@ -26,7 +27,8 @@ TILE = 64
 ISA = ("AMX_INT8", "AVX512_BF16", "AVX512_VNNI", "AVX512", "AVX_VNNI", "AVX2", "AVX", "SVE", "MATMUL_INT8", "DOTPROD")
 """As llama.cpp calls them, the most capable first."""
 TYPE_BYTES = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32}
-TYPE_ROUNDS: Mapping[str, Activations] = {"f32": "f32", "f16": "f16", "bf16": "bf16"}
+Q8_K = ("iq1", "iq2", "iq3", "iq4_xs", "tq")
+"""Beginnings of the types, beside all that end in _K, whose products take inputs of one scale per 256."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +51,8 @@ def read(model: Model, context: Context, arch: Arch, rows: int) -> Told:
         for count in counts:
             seen[count] = steps.step([0] * min(count, context.n_batch))
     weights = _weights(seen.values())
-    found = {count: _rounding(model, arch, step, weights[PROBED]) for count, step in seen.items()}
+    probed = weights.get(PROBED) or next(node.weights[0] for node in seen[1].nodes if node.multiplies)
+    found = {count: _rounding(model, arch, step, probed) for count, step in seen.items()}
     phases = {count: _phase(model, found[count], count, seen[count].nodes) for count in counts}
     cached = _cached(seen[1].nodes)
     kv = {model.lib.ggml_type_name(each.kind).decode() for each in cached}
@@ -57,7 +60,7 @@ def read(model: Model, context: Context, arch: Arch, rows: int) -> Told:
     held = _held(model, weights)
     looked_up = _looked_up(seen[1].nodes, weights)
     facts = SessionFacts(
-        weights=_coded(model, weights[PROBED]),
+        weights=_coded(model, probed),
         prefill=phases[counts[-1]],
         path=phases[PATH_ROWS] if phases[PATH_ROWS] != phases[counts[-1]] else None,
         decode=phases[1],
@@ -96,7 +99,14 @@ def _rounding(model: Model, arch: Arch, step: Seen, weight: Tensor) -> Activatio
     """As the product in the graph answers; where that is not clear, as ggml pairs the weight's type."""
     codes = tensors.codes(model.lib, weight, heads_of(arch, weight.name))
     found = rounding.found(step.product, codes) if step.product and codes else None
-    return found or TYPE_ROUNDS.get(model.lib.ggml_type_name(weight.kind).decode(), "a8-g32")
+    return found or paired(model.lib.ggml_type_name(weight.kind).decode())
+
+
+def paired(kind: str) -> Activations:
+    """What ggml's CPU rounds inputs to for weights of a type (type_traits_cpu): as they are, or Q8_K, or Q8_0."""
+    if kind in ("f32", "f16", "bf16"):
+        return cast(Activations, kind)
+    return "a8-g256" if kind.endswith("_K") or kind.startswith(Q8_K) else "a8-g32"
 
 
 def _phase(model: Model, found: Activations, count: int, nodes: Sequence[Node]) -> PhaseFacts:

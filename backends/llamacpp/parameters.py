@@ -6,9 +6,11 @@ Only those are left out that would make it another task: pooling, embeddings, sa
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Mapping
 from typing import Any
 
+from backends.llamacpp.threads import MOST_CORES, cpu_mask
 from bench.errors import UsageError
 from bench.types import Option, Support
 
@@ -21,6 +23,11 @@ KV_TYPES = {"f32": 0, "f16": 1, "bf16": 30, "q8_0": 8, "q4_0": 2, "q4_1": 3, "q5
 """ggml's numbers of the types that a KV cache can have (enum ggml_type)."""
 PREDICTED = ("f32", "f16", "bf16", "q8_0")
 """Types of a KV cache whose error the reference predicts, or which is too small to matter."""
+MOST = {"threads": MOST_CORES, "threads_batch": MOST_CORES, "poll": 100, "prio": 3}
+MOST_INT = 2**31 - 1
+"""Of all others: a larger number would be cut to 32 bits without a word."""
+MOST_SHARES = 128
+"""More than any build has devices."""
 
 
 def _number(help: str, default: int | None = None, minimum: int | None = None) -> Option:
@@ -119,25 +126,29 @@ def _shares(text: str) -> Any:
     """`3/1` as an array of floats, as long as any build asks for."""
     try:
         numbers = [float(part) for part in text.split("/")]
-        if any(number < 0 for number in numbers) or not sum(numbers):
+        if min(numbers) < 0 or not 0 < sum(numbers) < math.inf or len(numbers) > MOST_SHARES:
             raise ValueError
     except ValueError:
         raise UsageError(f"{text!r} is no share of devices", where="--set tensor_split", remedy="write 3/1") from None
-    return (ctypes.c_float * 128)(*numbers)
+    return (ctypes.c_float * MOST_SHARES)(*numbers)
 
 
-def objection(options: Mapping[str, Any]) -> Support | None:
-    """Why these values cannot be used; None where they can."""
+def objection(options: Mapping[str, Any], *, gated: bool) -> Support | None:
+    """Why these values cannot be used; None where they can. `gated`: their error must be predictable."""
     try:
         if options["tensor_split"] is not None:
             _shares(options["tensor_split"])
         if options["override_tensor"] is not None:
             parse_overrides(options["override_tensor"])
-        int(options["cpu_mask"], 16)
-    except (UsageError, ValueError) as error:
+        cpu_mask(options["cpu_mask"])
+    except UsageError as error:
         return Support(ok=False, reason="NEVER", detail=str(error))
+    for name, option in OPTIONS.items():
+        if option.kind is int and (options[name] or 0) > (most := MOST.get(name, MOST_INT)):
+            detail = f"--set {name}={options[name]}: llama.cpp takes {most} at most"
+            return Support(ok=False, reason="NEVER", detail=detail)
     unknown = sorted({options["type_k"], options["type_v"]} - set(PREDICTED))
-    if unknown:
+    if unknown and gated:
         detail = f"a KV cache of {', '.join(unknown)}: its error is predicted for {', '.join(PREDICTED)} only"
         return Support(ok=False, reason="NOT_WIRED", detail=detail)
     return None

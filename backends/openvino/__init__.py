@@ -92,6 +92,8 @@ class OpenVino:
 
     def support(self, case: Case) -> Support:
         """Pure and total: decided from the case alone."""
+        if case.from_file:
+            return Support(ok=False, reason="NOT_WIRED", detail="weights from a file: only llamacpp reads one as it is")
         if case.scheme not in SCHEMES:
             detail = f"scheme {case.scheme}: the IR is built for {', '.join(SCHEMES)}"
             return Support(ok=False, reason="NOT_WIRED", detail=detail)

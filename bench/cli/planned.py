@@ -16,7 +16,7 @@ from bench.needs import Estimate, check_disk, check_memory, estimate
 from bench.plan import Plan
 from bench.preparing import Settings
 from bench.runner import launch_key
-from bench.types import LoadGroup
+from bench.types import Case, LoadGroup
 from bench.units import render_bytes, render_duration
 
 ASSUMED_READ_BYTES_PER_S = 20e9
@@ -65,6 +65,7 @@ def due_of(
             repetitions=settings.repetitions,
             launches=count,
             budget_s=settings.budget_s,
+            file_bytes=_file_bytes(group.first),
         )
         found.append(Due(group=left, cases=sum(map(len, launches)), launches=count, needed=needed))
     return tuple(found)
@@ -120,6 +121,8 @@ def too_short(due: Sequence[Due], timeout_s: float) -> str | None:
 def _still_to_write(due: Due) -> dict[Path, int]:
     """Folders that the cache lacks, with their sizes; what load groups share has the same name."""
     case, needed = due.group.first, due.needed
+    if _file_bytes(case) is not None:
+        return {}  # it gets a second name
     artifact = cache.artifact_folder(case.model, case.arch, case.scheme, case.weights)
     prepared = cache.prepared_folder(case.backend, f"{case.model}-{case.scheme}", "")
     there = any(prepared.parent.glob(f"{prepared.name}*"))
@@ -128,6 +131,11 @@ def _still_to_write(due: Due) -> dict[Path, int]:
         prepared: 0 if there else needed.prepared_bytes,
     }
     return {folder: size for folder, size in sizes.items() if size}
+
+
+def _file_bytes(case: Case) -> int | None:
+    """Size of the file that the weights come from; None for weights that are made here."""
+    return Path(case.weights).stat().st_size if case.from_file else None
 
 
 def _minutes(minutes: float) -> str:

@@ -15,6 +15,7 @@ import click
 import msgspec
 
 from bench import registry
+from bench.artifacts.imported import model_name, open_weights
 from bench.cli.display import Lines, Terminal, display
 from bench.cli.planned import check_plan, default_timeout_s, due_of, print_plan, too_short
 from bench.cli.resume import cases_told, check_same, interrupted_sweep, resume_command
@@ -30,7 +31,8 @@ from bench.results.location import locate_store
 from bench.results.record import Record
 from bench.results.store import Store
 from bench.runner import Sweep, planned_keys
-from bench.spec import load_catalog
+from bench.spec import Resolved, definition_hash, load_catalog
+from bench.types import SYNTHETIC
 from bench.units import parse_duration
 
 
@@ -52,7 +54,7 @@ class Names(click.ParamType[tuple[str, ...]]):
 @click.option("--device", "devices", type=Names(), help="Devices, as the backend names them.")
 @click.option("--provider", metavar="EP", help="ONNX Runtime execution provider.")
 @click.option("--fidelity", type=click.Choice(["native", "exact"]), default="native", show_default=True)
-@click.option("--weights", default="synthetic", show_default=True, help="Where the weights come from.")
+@click.option("--weights", default="synthetic", show_default=True, help="synthetic, or a GGUF file.")
 @click.option("--launches", type=int, default=1, show_default=True, help="Fresh processes; 5 to publish.")
 @click.option("--repetitions", type=int, default=5, show_default=True, help="Samples of each case in a launch.")
 @click.option("--budget", metavar="10m", help="Go on sampling each case for this long.")
@@ -90,6 +92,7 @@ def run(
         journal = interrupted_sweep(store)
         with nullcontext() if only_plan else journal.held():
             return _sweep(journal.plan, store, journal, only_plan, as_json, goes_on)
+    asked["weights"], asked["models"] = _weights(asked["weights"], asked["models"] or ())
     if not asked["backends"] or not asked["models"]:
         flag, noun = ("--model", "models") if asked["backends"] else ("--backend", "backends")
         raise UsageError("is missing", where=flag, remedy=f"`bench list {noun}` shows what there is")
@@ -111,6 +114,8 @@ def _sweep(
     """Plan what was told, check that it fits, and execute what `journal` misses of it; None: all, with a new one."""
     request = msgspec.convert(told["request"], Request)
     catalog = load_catalog([Path(path) for path in told["model_files"]])
+    if request.weights != SYNTHETIC:
+        catalog = replace(catalog, file=_in_file(request))
     asked_for = {name: registry.load(name) for name in request.backends}
     plan = make_plan(request, catalog, asked_for)
     adapters = {adapter.name: adapter for adapter in asked_for.values()}
@@ -144,6 +149,26 @@ def _sweep(
     journal = Journal.create(store, {**told, "request": asdict(request), "cases": cases_told(plan)}, keys)
     with journal.held():
         return _execute(partial(start, journal=journal), store, as_json, goes_on)
+
+
+def _weights(told: str, models: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    """The absolute path of a file of weights and the name of its model, which `--model` may give; else as they are."""
+    if told == SYNTHETIC:
+        return told, models
+    path = Path(told).absolute()
+    if told.startswith("hub:") or path.is_dir():
+        remedy = "give synthetic, or the path of a GGUF file"
+        raise UsageError(f"{told} is not wired", where="--weights", remedy=remedy)
+    if len(models) > 1:
+        raise UsageError("one file holds one model", where="--model", remedy="give one name, or none")
+    return str(path), models or (model_name(path, open_weights(path).scheme),)
+
+
+def _in_file(request: Request) -> Resolved:
+    """The model that the file of weights holds, by the name that was given to it."""
+    found = open_weights(Path(request.weights))
+    name = request.models[0].removesuffix(f"-{found.scheme}")
+    return Resolved(name, found.scheme, found.arch, definition_hash(found.arch))
 
 
 def _execute(start: Callable[..., Sweep], store: Store, as_json: bool, goes_on: str) -> int:
