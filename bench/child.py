@@ -130,10 +130,16 @@ class Child:
         if self._process.returncode != 0:
             self._container.kill()  # its id may have been written only while the client was ended
         self._container.forget()
-        for stream in (self._process.stdin, self._process.stdout, self._log):
+        self._hang_up()
+        for stream in (self._process.stdout, self._log):
             if stream:
-                with suppress(BrokenPipeError):
-                    stream.close()
+                stream.close()
+
+    def _hang_up(self) -> None:
+        """Close the worker's standard input."""
+        if self._process.stdin:
+            with suppress(BrokenPipeError):
+                self._process.stdin.close()
 
     def _send(self) -> None:
         assert self._process.stdin
@@ -147,6 +153,7 @@ class Child:
 
     def _check_exit(self) -> None:
         """Raise CaseError unless the worker ended by itself with exit code 0."""
+        self._hang_up()  # what stands before the worker may wait for this
         code = self._process.wait()
         if code == 0:
             return

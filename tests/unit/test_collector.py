@@ -125,3 +125,20 @@ def test_a_file_just_written_is_in_the_page_cache(tmp_path: Path) -> None:
     path.write_bytes(os.urandom(1 << 20))
     assert cached_share([path]) in (1.0, None)
     assert cached_share([]) is None
+
+
+def test_what_a_worker_tells_of_itself_counts_in_the_phase_it_ends() -> None:
+    memory = HostMemory()
+    told = [
+        ("open", None, 5, 1),
+        ("gate", None, 70, 2),
+        ("measure", 0, 90, 3),
+        ("measure", 0, 8, 30),
+        ("close", 0, 6, 4),
+    ]
+    for phase, case, anon, file in told:
+        memory.told(Resident(anon_bytes=anon, file_bytes=file))
+        memory.mark(phase, case)
+    assert memory.peak_of(0) == Resident(anon_bytes=70, file_bytes=30)
+    assert memory.last == Resident(anon_bytes=6, file_bytes=4)
+    assert memory.peak_of(1) == Resident(anon_bytes=70, file_bytes=2)
