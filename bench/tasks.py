@@ -18,7 +18,7 @@ from bench.artifacts.stored_reference import Reference, load_reference
 from bench.ceiling import ReadProbe, measure_device
 from bench.errors import BenchError, CaseError, InvalidMeasurement, PrerequisiteError
 from bench.facts import SessionFacts
-from bench.imported import imported_packages
+from bench.packages import imported_packages
 from bench.protocol import Events, Job, describe
 from bench.types import LoadGroup, Prepared
 

@@ -11,7 +11,7 @@ from backends.onnx import Onnx
 from bench.environments import code, finding, pip
 from bench.environments.interpreter import Interpreter
 from bench.environments.managed import Environment
-from bench.imported import imported_packages
+from bench.packages import imported_packages
 from bench.types import Availability, Requirements
 
 MANAGED = Interpreter(python="/managed/python", origin="managed environment")

@@ -29,7 +29,7 @@ LAYERS = [
         "parity",
         "gate",
         "attest",
-        "imported",
+        "packages",
         "artifacts",
         "collector",
         "stats",
@@ -175,7 +175,7 @@ sys.meta_path.insert(0, Guard())
 WORKER = (
     "worker",
     "tasks",
-    "imported",
+    "packages",
     "protocol",
     "measure",
     "gate",
