@@ -29,6 +29,15 @@ check_python() {
         fail "$python has no venv module; install it (Debian, Ubuntu: apt install python3-venv)"
 }
 
+# llama.cpp has no wheels: it is compiled here, without the parts that read images.
+export CMAKE_ARGS="${CMAKE_ARGS:--DLLAVA_BUILD=OFF}"
+
+check_compiler() {
+    case " $* " in *" llamacpp "*) ;; *) return 0 ;; esac
+    command -v c++ >/dev/null || fail "c++: not found; llama.cpp is compiled here (Debian, Ubuntu: apt install g++)"
+    say "llama.cpp is compiled where pip has not kept it: about 5 minutes on 2 cores"
+}
+
 # One line that is overwritten on a terminal, nothing elsewhere.
 progress() {
     while IFS= read -r line; do
@@ -38,6 +47,7 @@ progress() {
 }
 
 install() {
+    check_compiler "$@"
     log=$venv/install.log
     extras=$(printf '%s' "$*" | sed 's/base *//; s/  */,/g; s/,$//')
     say "installing evenbench${extras:+ with $extras} into $venv"

@@ -43,20 +43,14 @@ class LlamaCppSession:
     def step(self, token_ids: Int32, want: Literal["last", "all"] = "last") -> Int32:
         rows, count = token_ids.shape
         context = self._checked(rows, count)
-        at_once = max(1, context.n_batch // rows)
-        parts = []
-        for start in range(0, count, at_once):
-            part = token_ids[:, start : start + at_once]
-            logits = self._decoded(context, part, want == "all")
-            if want == "all":
-                parts.append(logits.copy())
-        self._rows = rows
-        if parts:
-            self._logits = np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
-            logits = self._logits[:, -1]
+        every = want == "all"
+        if rows * count <= context.n_batch:
+            logits = self._decoded(context, token_ids, every)
         else:
-            self._logits = logits = logits[:, 0]
-        ids: Int32 = logits.argmax(axis=-1).astype(np.int32)
+            logits = self._in_parts(context, token_ids, every)
+        self._rows = rows
+        self._logits = logits if every else logits[:, 0]
+        ids: Int32 = logits[:, -1].argmax(axis=-1).astype(np.int32)
         return ids
 
     def logits(self) -> Float32:
@@ -122,6 +116,16 @@ class LlamaCppSession:
             assert self._model
             self._told = read(self._model, context, self._arch, self._prefill_rows)
         return self._told
+
+    def _in_parts(self, context: Context, token_ids: Int32, every: bool) -> Float32:
+        """More tokens than one batch holds: some positions of all rows at a time."""
+        at_once = context.n_batch // token_ids.shape[0]
+        starts = range(0, token_ids.shape[1], at_once)
+        parts = (self._decoded(context, token_ids[:, start : start + at_once], every) for start in starts)
+        if every:
+            return np.concatenate([part.copy() for part in parts], axis=1)
+        *_, last = parts
+        return last
 
     def _decoded(self, context: Context, token_ids: Int32, every: bool) -> Float32:
         """[rows, 1 or n, vocab]: a view of the library's buffer."""
