@@ -53,7 +53,7 @@ def claimed_record(row: Row, launch_id: str, file: str) -> Record:
         status="unproven",
         reason=CLAIM,
         identity=_identity(row.fields),
-        covariates=Covariates(runtime={"llama.cpp": _build(row.fields)}),
+        covariates=Covariates(runtime={"llama.cpp" if _by_llama_bench(row.fields) else UNKNOWN: _build(row.fields)}),
         info=Info(
             started_at_utc=row.fields["test_time"],
             host={"cpu": row.fields["cpu_info"], "gpu": row.fields["gpu_info"] or None},
@@ -103,7 +103,7 @@ def _identity(fields: Mapping[str, Any]) -> Identity:
         model=model,
         scheme=scheme,
         weights=Weights(source=file_name(fields) or UNKNOWN),
-        backend=BACKEND,
+        backend=BACKEND if _by_llama_bench(fields) else UNKNOWN,
         fidelity="native",
         devices=_devices(fields),
         workload=_workload(fields),
@@ -145,6 +145,11 @@ def _host_alone(fields: Mapping[str, Any]) -> bool:
     if "backends" in fields:
         return set((fields["backends"] or UNKNOWN).split(",")) <= {"CPU", "BLAS"}
     return not any(value in (True, "1") for name, value in fields.items() if name not in KINDS)
+
+
+def _by_llama_bench(fields: Mapping[str, Any]) -> bool:
+    """False for what this project exported of another runtime: llama-bench always knows what it was compiled with."""
+    return fields.get("backends", BACKEND) is not None
 
 
 def _build(fields: Mapping[str, Any]) -> str:

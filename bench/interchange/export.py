@@ -94,9 +94,9 @@ def _test_time(started_at_utc: str | None) -> str | None:
 
 
 def _build(record: Record) -> dict[str, Any]:
-    """llama.cpp's commit where it is told, else the runtime's version."""
+    """llama.cpp's commit or version; another runtime by its name and version."""
     runtime = record.covariates.runtime
-    version = runtime.get("llama.cpp") or next(iter(runtime.values()), None)
+    version = runtime.get("llama.cpp") or next((f"{name} {version}" for name, version in runtime.items()), None)
     commit, number = found.groups() if version and (found := _BUILD.fullmatch(version)) else (version, None)
     compiled = re.search(r" with (\S+)", runtime.get("ggml", ""))
     others = [name for name in compiled[1].split("+") if name != "CPU"] if compiled else []

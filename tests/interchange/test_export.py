@@ -121,11 +121,12 @@ def test_exported_and_imported_a_measured_record_keeps_its_figures(workload: str
 
 def test_another_runtime_leaves_out_what_it_has_not() -> None:
     row = exported(record("pp512"))
-    assert (row["build_commit"], row["n_threads"], row["n_prompt"]) == ("1.31.1", 2, 512)
+    assert (row["build_commit"], row["n_threads"], row["n_prompt"]) == ("onnxruntime 1.31.1", 2, 512)
     for name in ("n_batch", "type_k", "n_gpu_layers", "tensor_split", "embeddings", "backends", "model_size"):
         assert row[name] is None
     (claim,) = back([row])
     assert claim.identity.workload.name == "pp512" and claim.identity.workload.chunk is None
+    assert (claim.identity.backend, claim.covariates.runtime) == ("unknown", {"unknown": "onnxruntime 1.31.1"})
 
 
 def test_numbers_of_another_definition_are_not_used() -> None:
