@@ -25,7 +25,7 @@ class GgufInit(ctypes.Structure):
     _fields_ = (("no_alloc", ctypes.c_bool), ("ctx", ctypes.c_void_p))
 
 
-_BASE: dict[str, tuple[Any, tuple[Any, ...]]] = {
+_FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "ggml_version": (_TEXT, ()),
     "ggml_commit": (_TEXT, ()),
     "ggml_set_abort_callback": (_POINTER, (_POINTER,)),
@@ -59,15 +59,11 @@ _BASE: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "gguf_get_tensor_offset": (_SIZE, (_POINTER, ctypes.c_int64)),
     "gguf_get_tensor_size": (_SIZE, (_POINTER, ctypes.c_int64)),
     "gguf_get_data_offset": (_SIZE, (_POINTER,)),
-}
-_FRONT: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "ggml_backend_load_all": (None, ()),
     "ggml_backend_dev_count": (_SIZE, ()),
     "ggml_backend_dev_get": (_POINTER, (_SIZE,)),
     "ggml_backend_reg_count": (_SIZE, ()),
     "ggml_backend_reg_get": (_POINTER, (_SIZE,)),
-}
-_LLAMA: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "llama_attach_threadpool": (None, (_POINTER, _POINTER, _POINTER)),
     "llama_get_logits": (_POINTER, (_POINTER,)),
 }
@@ -85,10 +81,7 @@ class Library:
             import llama_cpp.llama_cpp as api
         _refuse_others(llama_cpp.__version__)
         self.api: Any = api
-        folder = Path(api.__file__).parent / "lib"
-        self._declare(folder, "ggml-base", _BASE)
-        self._declare(folder, "ggml", _FRONT)
-        self._declare(folder, "llama", _LLAMA)
+        self._declare(Path(api.__file__).parent / "lib")
         self.log = Log(api)
         self.ggml_set_abort_callback(self.log.last_words)
         self.ggml_backend_load_all()
@@ -98,11 +91,16 @@ class Library:
 
         def __getattr__(self, name: str) -> Any: ...
 
-    def _declare(self, folder: Path, name: str, functions: dict[str, tuple[Any, tuple[Any, ...]]]) -> None:
+    def _declare(self, folder: Path) -> None:
+        """All through llama.cpp's own file, which leads to the ggml that it is linked with.
+
+        A wheel holds each library three times, where a build has links: ggml's other files would be loaded a second
+        time, with devices, log and abort callback of their own.
+        """
         from llama_cpp._ctypes_extensions import load_shared_library
 
-        loaded = load_shared_library(name, folder)
-        for function, (result, arguments) in functions.items():
+        loaded = load_shared_library("llama", folder)
+        for function, (result, arguments) in _FUNCTIONS.items():
             found = getattr(loaded, function)
             found.restype, found.argtypes = result, arguments
             setattr(self, function, found)
