@@ -27,7 +27,6 @@ class GgufInit(ctypes.Structure):
 
 _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "ggml_version": (_TEXT, ()),
-    "ggml_commit": (_TEXT, ()),
     "ggml_set_abort_callback": (_POINTER, (_POINTER,)),
     "ggml_tensor_overhead": (_SIZE, ()),
     "ggml_nbytes": (_SIZE, (_POINTER,)),
@@ -50,6 +49,7 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "gguf_init_from_file": (_POINTER, (_TEXT, GgufInit)),
     "gguf_free": (None, (_POINTER,)),
     "gguf_find_key": (ctypes.c_int64, (_POINTER, _TEXT)),
+    "gguf_get_kv_type": (_INT, (_POINTER, ctypes.c_int64)),
     "gguf_get_val_str": (_TEXT, (_POINTER, ctypes.c_int64)),
     "gguf_set_val_u32": (None, (_POINTER, _TEXT, ctypes.c_uint32)),
     "gguf_get_n_tensors": (ctypes.c_int64, (_POINTER,)),

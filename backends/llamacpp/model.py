@@ -38,7 +38,7 @@ class Model:
                 self.at = lib.api.llama_model_load_from_file(str(path).encode(), params)
         del kept  # it was needed while the model was loaded
         if not self.at:
-            raise refused("the model cannot be loaded", self.log)
+            raise refused("llama.cpp cannot load it", self.log, str(path))
 
     def context(self, capacity: int, rows: int, callback: Any = None) -> Context:
         """A KV cache of `rows` sequences of `capacity` tokens; `callback` sees every node of the graph."""
@@ -64,7 +64,7 @@ class Context:
         with self.lib.log.since() as self.log:
             self.at = api.llama_init_from_model(model.at, params)
         if not self.at:
-            raise refused("no context for the model", self.log)
+            raise refused("no context for the model", self.log, "llama.cpp")
         self.pool = Pool(self.lib, model.options, params.n_threads, params.n_threads_batch)
         self.pool.attach(self.at)
         self.n_batch: int = api.llama_n_batch(self.at)
@@ -77,10 +77,10 @@ class Context:
         self.at = None
 
 
-def refused(what: str, log: list[str]) -> CaseError:
+def refused(what: str, log: list[str], where: str) -> CaseError:
     """What llama.cpp would not do, with its own last words."""
     told = [line.strip() for line in log if "error" in line.lower() or "failed" in line.lower()]
     told = [line for line in told if not line.endswith("failed to load model")] or log[-2:]  # which says nothing new
     words = "; ".join(dict.fromkeys(told))[:500]
     memory = any(sign in words.lower() for sign in ("out of memory", "failed to allocate", "unable to allocate"))
-    return CaseError("out of memory" if memory else what, phase="open", where="llama.cpp", cause=words or None)
+    return CaseError("out of memory" if memory else what, phase="open", where=where, cause=words or None)

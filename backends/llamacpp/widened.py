@@ -21,6 +21,9 @@ from bench.errors import CaseError
 from bench.types import Float32
 
 F32 = 0
+TEXT = 8
+"""ggml's numbers of a type of tensors and of a type of metadata."""
+DAMAGED = "`bench cache verify` finds damaged files"
 _STORED: Mapping[int, tuple[CodeScheme, Any]] = {
     0: ("f32", np.dtype("<f4")),
     1: ("f16", np.dtype("<f2")),
@@ -45,22 +48,25 @@ class Metadata:
     def __init__(self, lib: Library, path: Path, layers: int):
         self._lib = lib
         self.at = lib.gguf_init_from_file(str(path).encode(), GgufInit(True, None))
-        if not self.at:
-            raise CaseError("no GGUF", phase="open", where=str(path), remedy="`bench cache verify` finds damaged files")
-        family = lib.gguf_get_val_str(self.at, lib.gguf_find_key(self.at, b"general.architecture")).decode()
+        key = lib.gguf_find_key(self.at, b"general.architecture") if self.at else -1
+        if key < 0 or lib.gguf_get_kv_type(self.at, key) != TEXT:
+            self.close()
+            cause = "; ".join(lib.log.last(2)) or None
+            raise CaseError("no GGUF of a model", phase="open", where=str(path), cause=cause, remedy=DAMAGED)
+        family = lib.gguf_get_val_str(self.at, key).decode(errors="replace")
         lib.gguf_set_val_u32(self.at, f"{family}.block_count".encode(), layers)
         start = lib.gguf_get_data_offset(self.at)
         self.stored: dict[str, Stored] = {}
         for index in range(lib.gguf_get_n_tensors(self.at)):
             name = lib.gguf_get_tensor_name(self.at, index)
-            self.stored[name.decode()] = Stored(
+            self.stored[name.decode(errors="surrogateescape")] = Stored(
                 kind=lib.gguf_get_tensor_type(self.at, index),
                 offset=start + lib.gguf_get_tensor_offset(self.at, index),
                 size=lib.gguf_get_tensor_size(self.at, index),
             )
         # sizes are those of the file, so types change only once all are read
         for name_ in self.stored:
-            lib.gguf_set_tensor_type(self.at, name_.encode(), F32)
+            lib.gguf_set_tensor_type(self.at, name_.encode(errors="surrogateescape"), F32)
 
     def close(self) -> None:
         if self.at:
@@ -87,7 +93,7 @@ class _Filler:
     """Called by the library for every tensor that it has made room for."""
 
     def __init__(self, lib: Library, path: Path, stored: Mapping[str, Stored]):
-        self._lib, self._stored = lib, stored
+        self._lib, self._path, self._stored = lib, path, stored
         self._file: npt.NDArray[np.uint8] = np.memmap(path, np.uint8, mode="r")
         self.error: Exception | None = None
         self.callback = lib.api.llama_model_set_tensor_data_t(self._fill)
@@ -108,19 +114,24 @@ class _Filler:
         if name == "output.weight" and name not in self._stored:
             name = "token_embd.weight"
         if (stored := self._stored.get(name)) is not None:
-            return self._codes(stored, rows, columns).values(start, stop)
+            return self._codes(name, stored, rows, columns).values(start, stop)
         if name.endswith(".bias"):
             return np.zeros((stop - start, columns), np.float32)
         if name.startswith("cls"):  # a head for ranking, which no graph here uses
             return np.zeros((stop - start, columns), np.float32)
         if name == "rope_freqs.weight" or name.endswith("scale"):
             return np.ones((stop - start, columns), np.float32)
-        raise CaseError(f"the file has no {name}", phase="open", where="llama.cpp")
+        raise self._refusal(f"there is no {name}")
 
-    def _codes(self, stored: Stored, rows: int, columns: int) -> Codes:
+    def _codes(self, name: str, stored: Stored, rows: int, columns: int) -> Codes:
         if stored.kind not in _STORED:
-            raise CaseError(f"ggml's type {stored.kind} cannot be widened", phase="open", where="llama.cpp")
+            raise self._refusal(f"{name} has ggml's type {stored.kind}, which cannot be widened")
         scheme, dtype = _STORED[stored.kind]
         width = columns // GROUP if scheme in ("int8", "int4") else columns
         raw = self._file[stored.offset : stored.offset + stored.size]
+        if raw.nbytes != rows * width * dtype.itemsize:
+            raise self._refusal(f"{name} has {raw.nbytes} bytes for {rows} rows of {columns}")
         return Codes(scheme, raw.view(dtype).reshape(rows, width))
+
+    def _refusal(self, what: str) -> CaseError:
+        return CaseError(what, phase="open", where=str(self._path), remedy=DAMAGED)
