@@ -157,7 +157,7 @@ def test_a_disk_that_cannot_hold_it_is_refused_beforehand(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("size", "reached"), [("128k", "look for"), ("360k", "reference"), ("600k", "reference"), ("1200k", "prepare")]
+    ("size", "reached"), [("128k", "look for"), ("360k", "reference"), ("600k", "reference"), ("1400k", "prepare")]
 )
 def test_a_disk_that_fills_up_midway(tmp_path: Path, size: str, reached: str) -> None:
     """While the artifact, the reference or the adapter's files are written: nothing half-written stays."""

@@ -11,7 +11,7 @@ import pytest
 
 from bench import gate, parity
 from bench.artifacts.stored_reference import Reference
-from bench.facts import Activations, PhaseFacts, SessionFacts
+from bench.facts import Activations, Compute, PhaseFacts, SessionFacts
 from bench.spec import parse_workload
 from bench.types import Int32
 from tests.fakes import Noisy, facts
@@ -229,7 +229,8 @@ def test_either_class_may_make_the_difference_to_the_path(
     reference: Reference, path: Activations, path_error: float, says: str | None
 ) -> None:
     fake = WithPath(session(reference, 0.025).table, 0.025)
-    fake.path, fake.path_error = PhaseFacts(activations=path, compute="f32"), path_error
+    compute: Compute = "bf16" if path == "bf16" else "f32"
+    fake.path, fake.path_error = PhaseFacts(activations=path, compute=compute), path_error
     check = gate.self_consistency(fake, parse_workload("pp64", chunk=64), VOCAB, 0, fake.facts(), reference, quiet)
     assert check.precision_class == " / ".join(sorted({"a8-g32", path}))
     assert check.reason is None if says is None else says in (check.reason or ""), check
