@@ -70,7 +70,7 @@ class LlamaCpp:
         if case.workload.batch > MOST_ROWS:
             detail = f"llama.cpp holds at most {MOST_ROWS} sequences, {case.workload.batch} are asked for"
             return Support(ok=False, reason="NOT_UPSTREAM", detail=detail)
-        return objection(case.options, gated=not case.from_file) or Support(ok=True)
+        return objection(case.options, None if case.from_file else case.scheme) or Support(ok=True)
 
     def resident_ratio(self, case: Case) -> float:
         if case.fidelity == "exact":

@@ -21,8 +21,8 @@ FLASH = {"auto": -1, "off": 0, "on": 1}
 ROPE_SCALING = ("none", "linear", "yarn", "longrope")
 KV_TYPES = {"f32": 0, "f16": 1, "bf16": 30, "q8_0": 8, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "iq4_nl": 20}
 """ggml's numbers of the types that a KV cache can have (enum ggml_type)."""
-PREDICTED = ("f32", "f16", "bf16", "q8_0")
-"""Types of a KV cache whose error the reference predicts, or which is too small to matter."""
+PREDICTED = ("f32", "f16", "q8_0", "bf16")
+"""Types of a KV cache whose error the reference predicts, or which does not show beside the weights' own."""
 MOST = {"threads": MOST_CORES, "threads_batch": MOST_CORES, "poll": 100, "prio": 3}
 MOST_INT = 2**31 - 1
 """Of all others: a larger number would be cut to 32 bits without a word."""
@@ -133,8 +133,8 @@ def _shares(text: str) -> Any:
     return (ctypes.c_float * MOST_SHARES)(*numbers)
 
 
-def objection(options: Mapping[str, Any], *, gated: bool) -> Support | None:
-    """Why these values cannot be used; None where they can. `gated`: their error must be predictable."""
+def objection(options: Mapping[str, Any], scheme: str | None) -> Support | None:
+    """Why these values cannot be used; None where they can. With weights of `scheme` their error must be predicted."""
     try:
         if options["tensor_split"] is not None:
             _shares(options["tensor_split"])
@@ -147,10 +147,18 @@ def objection(options: Mapping[str, Any], *, gated: bool) -> Support | None:
         if option.kind is int and (options[name] or 0) > (most := MOST.get(name, MOST_INT)):
             detail = f"--set {name}={options[name]}: llama.cpp takes {most} at most"
             return Support(ok=False, reason="NEVER", detail=detail)
-    unknown = sorted({options["type_k"], options["type_v"]} - set(PREDICTED))
-    if unknown and gated:
-        detail = f"a KV cache of {', '.join(unknown)}: its error is predicted for {', '.join(PREDICTED)} only"
-        return Support(ok=False, reason="NOT_WIRED", detail=detail)
+    unpredicted = scheme and _unpredicted({options["type_k"], options["type_v"]}, scheme)
+    return Support(ok=False, reason="NOT_WIRED", detail=unpredicted) if unpredicted else None
+
+
+def _unpredicted(types: set[str], scheme: str) -> str | None:
+    """Why nobody knows how much a KV cache of keys and values of `types` errs; None where the reference does."""
+    known = PREDICTED[:-1] if scheme == "fp16" else PREDICTED
+    if not types <= set(known):
+        named = ", ".join(sorted(types - set(known)))
+        return f"a KV cache of {named} beside {scheme}: its error is predicted for {', '.join(known)} only"
+    if "q8_0" in types and len(types) > 1:
+        return "a KV cache of q8_0 in part: its error is predicted for keys and values alike"
     return None
 
 
