@@ -42,7 +42,7 @@ class Models:
         self._made: dict[tuple[Arch, str], Made] = {}
 
     def made(self, scheme: str = "int8", **arch: Any) -> Made:
-        key = tiny_arch(**arch), scheme
+        key = tiny_arch(**{"hidden": 128, "ffn": 192, **arch}), scheme
         if key not in self._made:
             folder = self._folder / str(len(self._made))
             for name in ("canonical", "prepared"):

@@ -12,7 +12,7 @@ from bench.types import Float32
 COLUMNS = 512
 """Outputs that are compared."""
 CLEAR = 0.5
-"""The best rounding's residual must be at most this share of the second best's."""
+"""The best rounding's residual must be below this share of the second best's."""
 INT8: tuple[Activations, ...] = ("a8-g32", "a8-token", "a8-tensor")
 
 
@@ -25,7 +25,7 @@ def found(product: Product, weight: Codes) -> Activations | None:
         rounded[name] = _to_int8(inputs, name)
     residual = {name: float(np.linalg.norm(outputs - values @ matrix)) for name, values in rounded.items()}
     best, second = sorted(residual, key=lambda name: residual[name])[:2]
-    return best if residual[best] <= CLEAR * residual[second] else None
+    return best if residual[best] < CLEAR * residual[second] else None
 
 
 def _to_f16(values: Float32) -> Float32:

@@ -122,7 +122,9 @@ ELSEWHERE = {"threads", "tensor_split", "override_tensor", "n_cpu_moe", "poll", 
 
 @pytest.fixture(scope="module")
 def api() -> Any:
-    return pytest.importorskip("llama_cpp.llama_cpp", reason="bench setup llamacpp")
+    import llama_cpp.llama_cpp
+
+    return llama_cpp.llama_cpp
 
 
 def filled(api: Any, options: dict[str, Any]) -> dict[str, Any]:
@@ -165,7 +167,7 @@ def test_names_of_types_are_ggmls(api: Any) -> None:
         text: text for text in parameters.KV_TYPES
     }
     assert [api.LLAMA_SPLIT_MODE_NONE, api.LLAMA_SPLIT_MODE_LAYER, api.LLAMA_SPLIT_MODE_ROW] == [0, 1, 2]
-    assert api.LLAMA_ROPE_SCALING_TYPE_YARN == parameters.ROPE_SCALING.index("yarn")
+    assert parameters.ROPE_SCALING.index("yarn") == api.LLAMA_ROPE_SCALING_TYPE_YARN
 
 
 def test_shares_are_as_long_as_any_build_asks_for(api: Any) -> None:
