@@ -42,18 +42,18 @@ class Told:
 
 
 def read(model: Model, context: Context, arch: Arch, rows: int) -> Told:
-    """Executes some tokens in a context of its own; `rows` is how many a prefill feeds at once."""
+    """Executes some tokens in a context of its own; `rows` is how many a prefill feeds at once to a sequence."""
     offloads = any(each.kind == "gpu" for each in model.devices)
-    counts = sorted({1, PATH_ROWS, min(max(rows, PATH_ROWS), MOST_ROWS[offloads])})
+    counts = sorted({1, PATH_ROWS, min(max(rows, PATH_ROWS), MOST_ROWS[offloads], context.n_ubatch)})
     seen: dict[int, Seen] = {}
     with watched(model, 1 + sum(counts), PROBED) as steps:
         steps.step([0])  # what executes on an empty cache may be another graph
         for count in counts:
-            seen[count] = steps.step([0] * min(count, context.n_batch))
+            seen[count] = steps.step([0] * min(count, context.n_ubatch))  # one graph
     weights = _weights(seen.values())
     probed = weights.get(PROBED) or next(node.weights[0] for node in seen[1].nodes if node.multiplies)
     found = {count: _rounding(model, arch, step, probed) for count, step in seen.items()}
-    phases = {count: _phase(model, found[count], count, seen[count].nodes) for count in counts}
+    phases = {count: _phase(model, found[count], seen[count].nodes) for count in counts}
     cached = _cached(seen[1].nodes)
     kv = {model.lib.ggml_type_name(each.kind).decode() for each in cached}
     placement = _placement(seen[counts[-1]].nodes, model)
@@ -109,16 +109,21 @@ def paired(kind: str) -> Activations:
     return "a8-g256" if kind.endswith("_K") or kind.startswith(Q8_K) else "a8-g32"
 
 
-def _phase(model: Model, found: Activations, count: int, nodes: Sequence[Node]) -> PhaseFacts:
-    """ggml's fused attention on the CPU adds up in float16, unless it computes many queries at once (ops.cpp)."""
-    fused = [node for node in nodes if node.operation == FUSED]
-    halved = bool(fused) and fused[0].result.device == devices.CPU and fused[0].inputs[2].kind == F16 and count < TILE
+def _phase(model: Model, found: Activations, nodes: Sequence[Node]) -> PhaseFacts:
+    fused = next((node for node in nodes if node.operation == FUSED), None)
     return PhaseFacts(
         activations=found,
         compute="f32",
         kernels=dict(_kernels(model, nodes)),
-        attention_sums="f16" if halved else None,
+        attention_sums="f16" if fused and _sums_f16(fused) else None,
     )
+
+
+def _sums_f16(fused: Node) -> bool:
+    """Whether a fused attention adds up in float16: on the CPU, but where many queries make a tile (ops.cpp)."""
+    query, key, value = fused.inputs[:3]
+    tiled = query.shape[-2] >= TILE and key.kind == value.kind
+    return fused.result.device == devices.CPU and value.kind == F16 and not tiled
 
 
 def _kernels(model: Model, nodes: Sequence[Node]) -> Iterator[tuple[str, str]]:
@@ -170,10 +175,10 @@ def _asked(model: Model, placement: Mapping[str, object]) -> str:
 
 def _together(model: Model, placement: Mapping[str, tuple[float, Counter[str]]]) -> tuple[Placement, ...]:
     """One entry for what was asked for as one; else one a device."""
-    spelled = "+".join(sorted(placement, key=lambda name: (name == devices.CPU, name)))
-    if spelled == _asked(model, placement):
+    asked = _asked(model, placement)
+    if set(placement) == set(asked.split("+")):
         operations = sum((counted for _, counted in placement.values()), Counter[str]())
-        return (Placement(device=spelled, matmul_share=1.0, operations=dict(operations)),)
+        return (Placement(device=asked, matmul_share=1.0, operations=dict(operations)),)
     return tuple(
         Placement(device=name, matmul_share=share, operations=dict(counted))
         for name, (share, counted) in placement.items()

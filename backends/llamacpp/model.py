@@ -68,6 +68,7 @@ class Context:
         self.pool = Pool(self.lib, model.options, params.n_threads, params.n_threads_batch)
         self.pool.attach(self.at)
         self.n_batch: int = api.llama_n_batch(self.at)
+        self.n_ubatch: int = api.llama_n_ubatch(self.at)
         self.memory = api.llama_get_memory(self.at)
 
     def close(self) -> None:

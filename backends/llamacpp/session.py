@@ -176,5 +176,5 @@ class Outputs:
 
 
 def _prefill_rows(workload: Workload) -> int:
-    """The most tokens that a step of `workload` feeds at once, all rows together."""
-    return workload.batch * min(workload.chunk, max(workload.depth, workload.prompt_tokens, 1))
+    """The most tokens that a step of `workload` feeds at once to a row."""
+    return min(workload.chunk, max(workload.depth, workload.prompt_tokens, 1))
