@@ -14,7 +14,7 @@ from backends.llamacpp import LlamaCpp
 from backends.llamacpp.session import LlamaCppSession
 from bench.artifacts.reader import CanonicalArtifact, open_artifact
 from bench.artifacts.synthesize import synthesize
-from bench.types import Arch, Case, Float32, Int32, LoadGroup, Prepared, Workload
+from bench.types import Arch, Case, Fidelity, Float32, Int32, LoadGroup, Prepared, Workload
 from tests import fakes
 from tests.tiny import tiny_arch
 
@@ -67,9 +67,9 @@ class Models:
     ) -> Iterator[LlamaCppSession]:
         """A session on a tiny model (`arch` changes its numbers); `options` are those of `--set`."""
         made = self.made(scheme, **(arch or {}))
-        asked = case(made.artifact.arch, scheme, **options)
+        asked = case(made.artifact.arch, scheme, "exact" if exact else "native", **options)
         workload = Workload(name="pp", prompt_tokens=prompt, new_tokens=0, batch=batch)
-        asked = replace(asked, workload=workload, device=device, fidelity="exact" if exact else "native")
+        asked = replace(asked, workload=workload, device=device)
         session = LlamaCpp().open(LoadGroup(cases=(asked,)), made.prepared)
         try:
             yield session
@@ -77,15 +77,16 @@ class Models:
             session.close()
 
 
-def case(arch: Arch, scheme: str = "int8", **options: Any) -> Case:
+def case(arch: Arch, scheme: str = "int8", fidelity: Fidelity = "native", **options: Any) -> Case:
     """A prompt of 32 tokens on `arch`; `options` beside the adapter's defaults."""
     return fakes.case(
         Workload(name="pp32", prompt_tokens=32, new_tokens=0),
         backend="llamacpp",
         arch=arch,
         scheme=scheme,
+        fidelity=fidelity,
         kv_capacity=CAPACITY,
-        options={**OPTIONS, **options},
+        options={**OPTIONS, "threads": 1, **options},  # more would wait for each other on a busy machine
     )
 
 

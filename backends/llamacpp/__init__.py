@@ -70,6 +70,9 @@ class LlamaCpp:
         if case.workload.batch > MOST_ROWS:
             detail = f"llama.cpp holds at most {MOST_ROWS} sequences, {case.workload.batch} are asked for"
             return Support(ok=False, reason="NOT_UPSTREAM", detail=detail)
+        if case.workload.batch > case.options["n_batch"]:
+            detail = f"--set n_batch={case.options['n_batch']}: fewer than the batch has rows"
+            return Support(ok=False, reason="NEVER", detail=detail)
         return objection(case.options, None if case.from_file else case.scheme) or Support(ok=True)
 
     def resident_ratio(self, case: Case) -> float:

@@ -54,6 +54,8 @@ class Context:
     """One llama_context with its KV cache and its threads."""
 
     def __init__(self, model: Model, capacity: int, rows: int, callback: Any = None):
+        if rows > model.options["n_batch"]:  # which ends the process
+            raise CaseError(f"{rows} rows are more than n_batch", phase="open", remedy=f"--set n_batch={rows}")
         self.lib, api = model.lib, model.lib.api
         params = api.llama_context_default_params()
         fill_context(params, model.options, model.threads)

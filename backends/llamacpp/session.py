@@ -148,8 +148,6 @@ class LlamaCppSession:
             )
         if self._length and rows != self._rows:
             raise CaseError(f"{rows} rows go on where {self._rows} began", phase="step", remedy="rewind(0) first")
-        if rows > context.n_batch:
-            raise CaseError(f"{rows} rows are more than n_batch", phase="step", remedy=f"--set n_batch={rows}")
         return context
 
     def _alive(self) -> Context:

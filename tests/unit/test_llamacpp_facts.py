@@ -151,13 +151,14 @@ def test_the_instruction_set_is_the_most_capable_compiled_in(models: Models) -> 
     assert facts._isa("CPU : NEON = 1 | ") is None
 
 
-def test_evidence_names_its_origins(models: Models) -> None:
-    told = read(models, prompt=64)
+@pytest.mark.parametrize(("n_ubatch", "largest"), [(512, 64), (32, 32)])
+def test_evidence_names_its_origins(models: Models, n_ubatch: int, largest: int) -> None:
+    told = read(models, prompt=64, n_ubatch=n_ubatch)
     claims = [entry.claim for entry in told.evidence if entry.source == "llama.cpp's log"]
     assert any("model buffer size" in claim for claim in claims) and any("KV buffer" in claim for claim in claims)
     rounds = "inputs and outputs of the product with blk.0.attn_output.weight"
     assert [entry.claim for entry in told.evidence if entry.source == rounds] == [
-        "rounds its inputs as a8-g32 at 1 rows, a8-g32 at 16 rows, a8-g32 at 64 rows"
+        f"rounds its inputs as a8-g32 at 1 rows, a8-g32 at 16 rows, a8-g32 at {largest} rows"
     ]
 
 

@@ -62,11 +62,18 @@ def moved(where: Where) -> Any:
 
 @contextmanager
 def on_gpus(
-    models: Models, monkeypatch: pytest.MonkeyPatch, asked: str, where: Where, scheme: str = "int8", **options: Any
+    models: Models,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: str,
+    where: Where,
+    *,
+    tied: bool = False,
+    scheme: str = "int8",
+    **options: Any,
 ) -> Iterator[LlamaCppSession]:
     """A session that was opened on the GPUs of `asked` and computes each node at `where`."""
     here = [*GPUS, *devices.present(library())]
-    with models.opened(scheme, prompt=128) as session:
+    with models.opened(scheme, prompt=128, arch={"tied": tied}) as session:
         model = session._model
         assert model
         model.devices = [next(each for each in here if each.name == name) for name in asked.split("+")]
@@ -165,6 +172,15 @@ def test_a_gpus_memory_is_what_it_has_lost(models: Models, monkeypatch: pytest.M
     assert (told["CUDA0"].device_delta_bytes, told["cpu"].device_delta_bytes) == (600, None)
     assert told["CUDA0"].kv_bytes == 2 * 2 * 64 * 2 * PADDED and told["cpu"].kv_bytes is None
     assert told["cpu"].weights_bytes == 300 * 128 // 32 * 34, "the table that rows are looked up in"
+
+
+def test_a_tied_table_counts_where_it_is_multiplied_with(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    def where(node: Node) -> str:
+        return "CPU" if node.operation == "GET_ROWS" else "CUDA0"
+
+    with on_gpus(models, monkeypatch, "CUDA0", where, tied=True) as session:
+        told, held = session.facts(), session._read().weight_bytes
+    assert told.embedding_bytes == 0 and held == {"CUDA0": told.resident_weight_bytes}
 
 
 class Build:
