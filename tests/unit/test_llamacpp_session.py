@@ -240,8 +240,8 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "too many tensors": lambda data: replaced(data, 8, struct.pack("<Q", 2**60)),
     "no tensors": lambda data: replaced(data, 8, struct.pack("<Q", 0)),
     "no architecture": lambda data: data.replace(b"general.architecture", b"general.architectur0"),
-    "architecture is a number": lambda data: number(
-        replaced(data, data.index(b"general.architecture") + 20, struct.pack("<I", 4)), b"general.architecture", 7
+    "architecture is no text": lambda data: replaced(  # an array of one byte takes as much room as `llama`
+        data, data.index(b"general.architecture") + 20, struct.pack("<IIQB", 9, 0, 1, 7)
     ),
     "unknown architecture": lambda data: replaced(data, data.index(b"general.architecture") + 32, b"lumma"),
     "wider": lambda data: number(data, b"llama.embedding_length", 256),
