@@ -33,6 +33,8 @@ class Batch:
         }
         for name, array in given.items():
             setattr(self.struct, name, ctypes.cast(array.ctypes.data, type(getattr(self.struct, name))))
+        self._token: Any = self.struct.token
+        self._position: Any = self.struct.pos
 
     def fill(self, token_ids: npt.NDArray[np.int32], start: int, every: bool) -> None:
         """Sequence r continues at position `start` with `token_ids[r]`; logits of all tokens, or of each last one."""
@@ -41,6 +43,13 @@ class Batch:
             self._lay_out(rows, count, every)
         self._used_tokens[...] = token_ids
         np.add(self._offsets, start, out=self._used_positions)
+
+    def one(self, token: int, position: int) -> None:
+        """One token of the first sequence, and its logits: as `fill`, with two stores."""
+        if self._shape != (1, 1, False):
+            self._lay_out(1, 1, False)
+        self._token[0] = token
+        self._position[0] = position
 
     def _lay_out(self, rows: int, count: int, every: bool) -> None:
         """What depends on the shape alone; seq_id points at each token's row."""
