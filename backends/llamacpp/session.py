@@ -101,7 +101,7 @@ class LlamaCppSession:
         return uses
 
     def fed(self, tensor: str) -> Codes | None:
-        """Read from the memory that the products read; None for widened codes and an order that nobody here can undo."""
+        """Read from the memory that the products read; None for widened codes and orders nobody can undo."""
         held = self._read().weights.get(tensor)
         assert self._model
         if held is None or (self._model.exact and len(held.shape) > 1):
