@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from typing import Any, cast
 import pytest
 
 from backends.llamacpp import GGUF, SCHEMES, LlamaCpp, library, pool
-from backends.llamacpp.builds import PINNED
+from backends.llamacpp.builds import ACCELERATORS, PINNED
 from backends.llamacpp.library import Log
 from bench.errors import CaseError, PrerequisiteError
 from bench.types import Family, LoadGroup, Prepared
@@ -259,3 +260,10 @@ def test_a_pool_that_cannot_be_made_is_a_case_error(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(pool, "_function", lambda *asked: lambda at: None)
     with pytest.raises(CaseError, match="no pool of 3 threads"):
         pool.Pool(library.library(), OPTIONS, 3, 3)
+
+
+def test_the_page_names_every_option_and_accelerator() -> None:
+    page = (ROOT / "docs" / "backends" / "llamacpp.md").read_text(encoding="utf-8")
+    firsts = [re.findall(r"`([^`]+)`", line.split(" | ")[0]) for line in page.splitlines() if line.startswith("| `")]
+    told = [name for names in firsts for name in names if name in {*OPTIONS, *ACCELERATORS}]
+    assert sorted(told) == sorted([*OPTIONS, *ACCELERATORS])
