@@ -57,7 +57,7 @@ class LlamaCppSession:
         return ids
 
     def logits(self) -> Float32:
-        """Of the last step; after want="last" a view of a buffer that the next step writes again."""
+        """Of the last step; a view of a buffer that the next step may write again."""
         if self._logits is None:
             raise CaseError("no step has been executed", phase="step")
         return self._logits
