@@ -23,8 +23,8 @@ GGUF = "model.gguf"
 RUNTIME = "llama.cpp"
 SCHEMES = ("int8", "int4", "fp16", "bf16")
 WIDENED = {"int8": 4.8, "int4": 7.5, "fp16": 2.5, "bf16": 2.5}
-"""Bytes of float32 per byte of the file, for the exact configuration: 3.8 and 7.1 of the weights, and a tied table twice
-(4.6 and 7.2 were resident on SmolLM2-135M)."""
+"""Bytes of float32 per byte of the file, for the exact configuration, a tied table twice: 4.6 and 7.2 were resident on
+SmolLM2-135M."""
 REORDERED = {"int4": 1.7}
 """Of Q4_0 the processor's kernels want another order: a copy beside the mapped file."""
 MOST_ROWS = 256
