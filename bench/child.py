@@ -22,9 +22,6 @@ from bench.protocol import Job, encode
 from bench.units import render_bytes
 
 TICK_S = 0.05
-QUIET_TICK_S = 1.0
-"""While something is timed: every time this process wakes it takes a core from the worker. Twenty times a second cost
-2.5 % of decode on two cores (docs/performance.md)."""
 GRACE_S = 5.0
 LAST_WORDS = 5
 """Lines of the log that an error tells."""
@@ -81,7 +78,7 @@ class Child:
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
             while True:
-                ready = selector.select(QUIET_TICK_S if self.phase == "measure" else TICK_S)
+                ready = selector.select(TICK_S)
                 self.memory.sample()
                 if time.monotonic() > deadline:
                     raise CaseError(
