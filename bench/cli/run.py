@@ -156,9 +156,9 @@ def _weights(told: str, models: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
     if told == SYNTHETIC:
         return told, models
     path = Path(told).absolute()
-    if told.startswith("hub:") or path.is_dir():
-        remedy = "give synthetic, or the path of a GGUF file"
-        raise UsageError(f"{told} is not wired", where="--weights", remedy=remedy)
+    if not path.is_file():
+        what = "is not wired" if told.startswith("hub:") or path.is_dir() else "is no file"
+        raise UsageError(f"{told} {what}", where="--weights", remedy="give synthetic, or the path of a GGUF file")
     if len(models) > 1:
         raise UsageError("one file holds one model", where="--model", remedy="give one name, or none")
     return str(path), models or (model_name(path, open_weights(path).scheme),)
