@@ -72,7 +72,7 @@ def test_a_second_interpreter_has_it(without_runtime: str, with_runtime: str, tm
 def test_a_worker_needs_numpy_alone(without_runtime: str, with_numpy: str, tmp_path: Path) -> None:
     record, said = execute(without_runtime, tmp_path, *NULL_SWEEP, "--python", with_numpy)
     assert record.status == "unproven", said
-    assert record.info.interpreter and set(record.info.interpreter.packages) == {"numpy"}
+    assert record.info.interpreter and set(record.info.interpreter.packages) - {"evenbench"} == {"numpy"}
 
 
 def test_a_prefix_from_the_host_file(without_runtime: str, with_runtime: str, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ MODEL = "bite-qwen2"
     [
         ("SaysInt8ComputesFloat", "more precise than declared; it would fit f32"),
         ("SaysFloatComputesInt8", "where f32 allows 1e-04; it would fit a8-g32"),
-        ("SaysHalfComputesInt8", "times what f16 predicts"),
+        ("SaysHalfComputesInt8", "times what a16-f16 predicts"),
         ("SaysPerTokenComputesPerGroup", "more precise than declared; it would fit a8-g32"),
     ],
 )

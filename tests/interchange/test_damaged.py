@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.errors import UsageError
@@ -83,6 +83,7 @@ def test_names_cannot_leave_their_cell() -> None:
     assert "<b>" not in render_markdown(table) and ",=" not in render_csv(table)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400))
 def test_no_bytes_give_a_traceback(data: bytes) -> None:
     try:
@@ -107,6 +108,7 @@ FIELDS = st.sampled_from(
 EDITS = st.lists(st.tuples(st.integers(0, 2500), st.integers(0, 40), PIECES), max_size=4)
 
 
+@settings(deadline=None)
 @given(st.sampled_from([LINES, CELLS]), EDITS)
 def test_no_edit_gives_a_traceback(start: str, edits: list[tuple[int, int, str]]) -> None:
     changed = start
@@ -133,6 +135,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(FIELDS, VALUES))
 def test_no_value_gives_a_traceback(changed: dict[str, object]) -> None:
     row = {**json.loads(LINES.splitlines()[0]), **changed}
