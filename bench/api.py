@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from bench.errors import CaseError
 from bench.facts import MemoryUse, SessionFacts
 from bench.types import Arch, Availability, Case, Float32, Int32, LoadGroup, Option, Prepared, Requirements, Support
 
@@ -229,3 +230,20 @@ def row_ranges(rows: int, row_bytes: int, at_once_bytes: int = 64 << 20) -> Iter
     step = max(1, at_once_bytes // max(1, row_bytes))
     for start in range(0, rows, step):
         yield start, min(rows, start + step)
+
+
+def check_step(shape: tuple[int, int], length: int, batch: int, capacity: int) -> None:
+    """CaseError where `shape` (rows, tokens) after `length` tokens does not fit a cache of `batch` × `capacity`."""
+    rows, count = shape
+    if not 0 < rows <= batch or count < 1 or length + count > capacity:
+        raise CaseError(
+            f"{rows} rows of {count} tokens after {length} do not fit",
+            phase="step",
+            cause=f"the cache holds {batch} rows of {capacity} tokens",
+        )
+
+
+def check_same_rows(rows: int, began: int, length: int) -> None:
+    """CaseError where other rows go on than those that the cache holds `length` tokens of."""
+    if length and rows != began:
+        raise CaseError(f"{rows} rows go on where {began} began", phase="step", remedy="rewind(0) first")

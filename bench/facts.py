@@ -5,10 +5,13 @@ None means "not known"; never 0, never a guess.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from bench.types import Device
+import numpy as np
+
+from bench.types import Device, Float32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +27,10 @@ PATH_ROWS = 16
 
 Activations = Literal["f32", "f16", "bf16", "a8-g32", "a8-g256", "a8-token", "a8-tensor"]
 Compute = Literal["f32", "f16", "bf16"]
+INT8_GROUP = 32
+"""Inputs that share a scale in `a8-g32`."""
+CLEAR = 0.5
+"""A rounding is found where its residual is below this share of the second best's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,3 +117,42 @@ def precision_class(phase: PhaseFacts, kv_cache: str) -> str:
         base += "+sum16"
     half = f"+{phase.compute}" if base.startswith("a8-") and phase.compute != "f32" else ""
     return base + half + ("+kv8" if kv_cache in ("u8", "i8", "q8_0") else "")
+
+
+def explained(rounded: Mapping[Activations, Float32], outputs: Float32, weights: Float32) -> Activations | None:
+    """Which rounding explains the `outputs` [rows, out] of a product with `weights` [out, in].
+
+    `rounded` are its inputs [rows, in] by what they would be rounded to. None unless the best residual is below half of
+    the second best.
+    """
+    residual = {name: float(np.linalg.norm(outputs - inputs @ weights.T)) for name, inputs in rounded.items()}
+    best, second = sorted(residual, key=lambda name: residual[name])[:2]
+    return best if residual[best] < CLEAR * residual[second] else None
+
+
+def rounded_to_int8(inputs: Float32) -> dict[Activations, Float32]:
+    """`inputs` [rows, in] as products see them that round to symmetric int8: by group of 32, by row, all together.
+
+    Of one row the last two are one, and the first of them stands for both.
+    """
+    axes: dict[Activations, int | None] = {"a8-g32": -1, "a8-token": -1, "a8-tensor": None}
+    if len(inputs) == 1:
+        del axes["a8-tensor"]
+    found: dict[Activations, Float32] = {}
+    for name, axis in axes.items():
+        shaped = inputs.reshape(len(inputs), -1, INT8_GROUP) if name == "a8-g32" else inputs
+        scale = np.abs(shaped).max(axis=axis, keepdims=True) / np.float32(127)
+        nearest = np.rint(shaped / np.where(scale > 0, scale, np.float32(1))) * scale
+        found[name] = nearest.reshape(inputs.shape)
+    return found
+
+
+def rounded_to_half(inputs: Float32, kind: Compute) -> Float32:
+    """`inputs` as they are left by storing them as `kind`: ties go to even."""
+    if kind == "f16":
+        return inputs.astype(np.float16).astype(np.float32)
+    if kind == "bf16":
+        bits = np.ascontiguousarray(inputs).view(np.uint32)
+        nearest: Float32 = ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).view(np.float32)
+        return nearest
+    return inputs

@@ -13,7 +13,7 @@ from backends.llamacpp.batch import Batch
 from backends.llamacpp.facts import Told, heads_of, read
 from backends.llamacpp.library import Library, library
 from backends.llamacpp.model import Context, Model
-from bench.api import Codes
+from bench.api import Codes, check_same_rows, check_step
 from bench.errors import CaseError
 from bench.facts import MemoryUse, SessionFacts
 from bench.types import Arch, Float32, Int32, LoadGroup, Prepared, Workload
@@ -162,14 +162,8 @@ class LlamaCppSession:
 
     def _checked(self, rows: int, count: int) -> Context:
         context = self._alive()
-        if not 0 < rows <= self._batch_rows or count < 1 or self._length + count > self._capacity:
-            raise CaseError(
-                f"{rows} rows of {count} tokens after {self._length} do not fit",
-                phase="step",
-                cause=f"the cache holds {self._batch_rows} rows of {self._capacity} tokens",
-            )
-        if self._length and rows != self._rows:
-            raise CaseError(f"{rows} rows go on where {self._rows} began", phase="step", remedy="rewind(0) first")
+        check_step((rows, count), self._length, self._batch_rows, self._capacity)
+        check_same_rows(rows, self._rows, self._length)
         return context
 
     def _alive(self) -> Context:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,14 +21,14 @@ REPACKED = "CPU_REPACK"
 X86 = ("x86_64", "AMD64")
 INTERLEAVED = 8
 """Rows that a block of Q4_0 holds side by side on x86 (block_q4_0x8); elsewhere other numbers of rows."""
-_NAMES: dict[int, CodeScheme] = {0: "f32", 1: "f16", 2: "int4", 8: "int8", 30: "bf16"}
-_DTYPES: dict[CodeScheme, Any] = {
-    "f32": np.dtype("<f4"),
-    "f16": np.dtype("<f2"),
-    "bf16": np.dtype("<u2"),
-    "int8": Q8_BLOCK,
-    "int4": Q4_BLOCK,
+STORED: Mapping[int, tuple[CodeScheme, Any]] = {
+    0: ("f32", np.dtype("<f4")),
+    1: ("f16", np.dtype("<f2")),
+    2: ("int4", Q4_BLOCK),
+    8: ("int8", Q8_BLOCK),
+    30: ("bf16", np.dtype("<u2")),
 }
+"""ggml's number of a type, this project's word for it, and how its numbers lie."""
 
 
 class Struct(ctypes.Structure):
@@ -67,7 +68,7 @@ class Tensor:
     @property
     def scheme(self) -> CodeScheme | None:
         """How its numbers are coded, in this project's words; None for other codes of ggml's."""
-        return _NAMES.get(self.kind)
+        return STORED[self.kind][0] if self.kind in STORED else None
 
 
 def check_struct(lib: Library) -> None:
@@ -131,12 +132,17 @@ def codes(lib: Library, tensor: Tensor, heads: int | None) -> Codes | None:
     if not tensor.host and tensor.buffer not in (REPACKED, tensor.device):
         return None  # weights in an order of an accelerator of the CPU (AMX)
     raw = _viewed(lib, tensor) if tensor.host or tensor.buffer == REPACKED else _copied(lib, tensor)
-    width = tensor.shape[-1] // GROUP if scheme in ("int8", "int4") else tensor.shape[-1]
+    width = stored_width(scheme, tensor.shape[-1])
     if tensor.buffer == REPACKED:
         data = _ordered(raw, tensor.shape[0], width)
     else:
-        data = raw.view(_DTYPES[scheme]).reshape(*tensor.shape[:-1], width)
+        data = raw.view(STORED[tensor.kind][1]).reshape(*tensor.shape[:-1], width)
     return Codes(scheme, data, _half_split(tensor.shape[0], heads) if heads else None)
+
+
+def stored_width(scheme: CodeScheme, columns: int) -> int:
+    """Blocks, or plain numbers, that a row of `columns` is stored in."""
+    return columns // GROUP if scheme in ("int8", "int4") else columns
 
 
 def _viewed(lib: Library, tensor: Tensor) -> npt.NDArray[np.uint8]:

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from backends.llamacpp.library import GgufInit, Library
-from backends.llamacpp.tensors import tensor_at
-from bench.api import GROUP, Q4_BLOCK, Q8_BLOCK, Codes, CodeScheme, row_ranges
+from backends.llamacpp.tensors import STORED, stored_width, tensor_at
+from bench.api import Codes, row_ranges
 from bench.errors import CaseError
 from bench.types import Float32
 
@@ -24,13 +24,6 @@ F32 = 0
 TEXT = 8
 """ggml's numbers of a type of tensors and of a type of metadata."""
 DAMAGED = "`bench cache verify` finds damaged files"
-_STORED: Mapping[int, tuple[CodeScheme, Any]] = {
-    0: ("f32", np.dtype("<f4")),
-    1: ("f16", np.dtype("<f2")),
-    2: ("int4", Q4_BLOCK),
-    8: ("int8", Q8_BLOCK),
-    30: ("bf16", np.dtype("<u2")),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,10 +117,10 @@ class _Filler:
         raise self._refusal(f"there is no {name}")
 
     def _codes(self, name: str, stored: Stored, rows: int, columns: int) -> Codes:
-        if stored.kind not in _STORED:
+        if stored.kind not in STORED:
             raise self._refusal(f"{name} has ggml's type {stored.kind}, which cannot be widened")
-        scheme, dtype = _STORED[stored.kind]
-        width = columns // GROUP if scheme in ("int8", "int4") else columns
+        scheme, dtype = STORED[stored.kind]
+        width = stored_width(scheme, columns)
         raw = self._file[stored.offset : stored.offset + stored.size]
         if raw.nbytes != rows * width * dtype.itemsize:
             raise self._refusal(f"{name} has {raw.nbytes} bytes for {rows} rows of {columns}")

@@ -12,7 +12,7 @@ import onnxruntime as ort
 from backends.onnx import providers
 from backends.onnx.failures import translated
 from backends.onnx.packages import CPU
-from bench.api import Codes
+from bench.api import Codes, check_step
 from bench.errors import CaseError
 from bench.facts import MemoryUse, SessionFacts
 from bench.types import Arch, Float32, Int32, LoadGroup, Prepared
@@ -107,12 +107,7 @@ class OnnxSession:
         """Buffers of a new shape, bound; refuses what does not fit the session."""
         if self._session is None:
             raise CaseError("the session is closed", phase="step")
-        if not 0 < rows <= self._batch or count < 1 or self._length + count > self._capacity:
-            raise CaseError(
-                f"{rows} rows of {count} tokens after {self._length} do not fit",
-                phase="step",
-                cause=f"the cache holds {self._batch} rows of {self._capacity} tokens",
-            )
+        check_step((rows, count), self._length, self._batch, self._capacity)
         if len(self._bindings) >= MOST_BINDINGS or all_positions:
             self._bindings.clear()  # logits of all positions are large: one such buffer at a time
         bound = self._bindings[rows, count, all_positions] = _Binding(self, rows, count, all_positions)

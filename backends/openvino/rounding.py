@@ -14,17 +14,12 @@ import openvino as ov
 import openvino.opset13 as ops
 
 from backends.openvino.graph import PRODUCT
-from bench.api import GROUP, Codes
-from bench.facts import Activations, Compute
+from bench.api import Codes
+from bench.facts import Activations, Compute, explained, rounded_to_half, rounded_to_int8
 from bench.types import Float32
 
 COLUMNS = 512
 """Outputs that are compared."""
-CLEAR = 0.5
-"""The best rounding's residual must be at most this share of the second best's."""
-
-
-INT8: tuple[Activations, ...] = ("a8-g32", "a8-token", "a8-tensor")
 
 
 def product(model: ov.Model, name: str) -> ov.Model:
@@ -42,30 +37,7 @@ def found(compiled: Any, codes: Codes, rows: int, compute: Compute) -> Activatio
     """
     inputs = np.random.default_rng(rows).standard_normal((rows, codes.shape[1]), dtype=np.float32)
     answer = np.array(compiled([inputs])[0])[:, :COLUMNS]
-    weights = codes.values(0, min(COLUMNS, codes.shape[0])).T
-    stored = _to(inputs, compute)
-    rounded: dict[Activations, Float32] = {compute: stored}
-    for name in INT8 if rows > 1 else INT8[:-1]:  # of one row, a8-tensor is a8-token
-        rounded[name] = _to_int8(stored, name)
-    residual = {name: float(np.linalg.norm(answer - x @ weights)) for name, x in rounded.items()}
-    best, second = sorted(residual, key=lambda name: residual[name])[:2]
-    return best if residual[best] <= CLEAR * residual[second] else None
-
-
-def _to(values: Float32, kind: Compute) -> Float32:
-    if kind == "f16":
-        return values.astype(np.float16).astype(np.float32)
-    if kind == "bf16":
-        bits = values.view(np.uint32)
-        nearest: Float32 = ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).view(np.float32)
-        return nearest
-    return values
-
-
-def _to_int8(values: Float32, name: Activations) -> Float32:
-    """Symmetric int8, one scale a group, a row, or for all."""
-    shaped = values.reshape(len(values), -1, GROUP) if name == "a8-g32" else values
-    axis = None if name == "a8-tensor" else -1
-    scale = np.abs(shaped).max(axis=axis, keepdims=True) / np.float32(127)
-    rounded: Float32 = np.rint(shaped / scale) * scale
-    return rounded.reshape(values.shape)
+    weights = codes.values(0, min(COLUMNS, codes.shape[0]))
+    stored = rounded_to_half(inputs, compute)
+    rounded: dict[Activations, Float32] = {compute: stored, **rounded_to_int8(stored)}
+    return explained(rounded, answer, weights)

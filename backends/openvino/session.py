@@ -11,7 +11,7 @@ import openvino as ov
 from backends.openvino import devices, facts, ir
 from backends.openvino.compiling import Compiled
 from backends.openvino.failures import translated
-from bench.api import Codes
+from bench.api import Codes, check_same_rows, check_step
 from bench.errors import CaseError
 from bench.facts import MemoryUse, SessionFacts
 from bench.types import Arch, Float32, Int32, LoadGroup, Prepared, Workload
@@ -41,7 +41,9 @@ class OpenVinoSession:
     def step(self, token_ids: Int32, want: Literal["last", "all"] = "last") -> Int32:
         rows, count = token_ids.shape
         total = self._length + count
-        self._check(rows, count, total)
+        self._alive()
+        check_step((rows, count), self._length, self._batch, self._capacity)
+        check_same_rows(rows, self._rows, self._length)
         inputs = {
             "input_ids": token_ids.astype(np.int64),
             "attention_mask": self._ones[: rows * total].reshape(rows, total),
@@ -115,17 +117,6 @@ class OpenVinoSession:
 
     def close(self) -> None:
         self._logits = self._request = self._compiled = None
-
-    def _check(self, rows: int, count: int, total: int) -> None:
-        self._alive()
-        if not 0 < rows <= self._batch or count < 1 or total > self._capacity:
-            raise CaseError(
-                f"{rows} rows of {count} tokens after {self._length} do not fit",
-                phase="step",
-                cause=f"the cache holds {self._batch} rows of {self._capacity} tokens",
-            )
-        if self._length and rows != self._rows:
-            raise CaseError(f"{rows} rows go on where {self._rows} began", phase="step", remedy="rewind(0) first")
 
     def _alive(self) -> Compiled:
         if self._compiled is None:

@@ -93,7 +93,7 @@ def run(
         with nullcontext() if only_plan else journal.held():
             return _sweep(journal.plan, store, journal, only_plan, as_json, goes_on)
     asked["weights"], asked["models"] = _weights(asked["weights"], asked["models"] or ())
-    if not asked["backends"] or not asked["models"]:
+    if not asked["backends"] or (not asked["models"] and asked["weights"] == SYNTHETIC):
         flag, noun = ("--model", "models") if asked["backends"] else ("--backend", "backends")
         raise UsageError("is missing", where=flag, remedy=f"`bench list {noun}` shows what there is")
     told = {
@@ -115,7 +115,8 @@ def _sweep(
     request = msgspec.convert(told["request"], Request)
     catalog = load_catalog([Path(path) for path in told["model_files"]])
     if request.weights != SYNTHETIC:
-        catalog = replace(catalog, file=_in_file(request))
+        found = _in_file(request)
+        catalog, request = replace(catalog, file=found), replace(request, models=(found.model,))
     asked_for = {name: registry.load(name) for name in request.backends}
     plan = make_plan(request, catalog, asked_for)
     adapters = {adapter.name: adapter for adapter in asked_for.values()}
@@ -152,7 +153,7 @@ def _sweep(
 
 
 def _weights(told: str, models: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
-    """The absolute path of a file of weights and the name of its model, which `--model` may give; else as they are."""
+    """The absolute path of a file of weights, whose model `--model` may name; anything else as it is."""
     if told == SYNTHETIC:
         return told, models
     path = Path(told).absolute()
@@ -161,13 +162,14 @@ def _weights(told: str, models: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
         raise UsageError(f"{told} {what}", where="--weights", remedy="give synthetic, or the path of a GGUF file")
     if len(models) > 1:
         raise UsageError("one file holds one model", where="--model", remedy="give one name, or none")
-    return str(path), models or (model_name(path, open_weights(path).scheme),)
+    return str(path), models
 
 
 def _in_file(request: Request) -> Resolved:
-    """The model that the file of weights holds, by the name that was given to it."""
-    found = open_weights(Path(request.weights))
-    name = request.models[0].removesuffix(f"-{found.scheme}")
+    """The model that the file of weights holds, by the name that was given to it, else by the file's."""
+    path = Path(request.weights)
+    found = open_weights(path)
+    name = request.models[0].removesuffix(f"-{found.scheme}") if request.models else model_name(path, found.scheme)
     return Resolved(name, found.scheme, found.arch, definition_hash(found.arch))
 
 

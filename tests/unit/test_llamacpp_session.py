@@ -199,7 +199,7 @@ def test_a_tensor_that_is_not_there_is_an_error_from_inside_the_callback(
 
 
 def test_weights_of_other_types_are_not_widened(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(widened, "_STORED", {kind: told for kind, told in widened._STORED.items() if kind != 8})
+    monkeypatch.setattr(widened, "STORED", {kind: told for kind, told in widened.STORED.items() if kind != 8})
     with pytest.raises(CaseError, match="has ggml's type 8, which cannot be widened"):
         models.opened(exact=True).__enter__()
 
