@@ -5,10 +5,12 @@ Standard library and numpy only: it is measured in the worker, on the same cores
 
 from __future__ import annotations
 
+import mmap
 import os
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,23 +69,29 @@ def llc_bytes(cpus: Iterable[int], root: Path = Path("/sys/devices/system/cpu"))
 class ReadProbe:
     """Measures with all cores of this process.
 
-    Each thread fills (so that the memory is near it) and reads its own part of a buffer of at least four times the
-    last-level caches as the dot product of its two halves: two streams, vectorized by numpy's BLAS, the interpreter
-    lock released. Of eleven reductions tried it came closest to what decoding kernels reach (docs/performance.md).
+    Each thread, on a processor of its own, fills and later reads its own part of a buffer of at least four times the
+    last-level caches, as the dot product of the part's two halves: two streams, vectorized by numpy's BLAS, the
+    interpreter lock released. Of eleven reductions tried it came closest to what decoding kernels reach
+    (docs/performance.md).
+
+    The buffer is kept until the process ends: a virtual machine hands freed memory back to its host two seconds later,
+    in the middle of what is timed then. It is shared memory, which no figure of the model's counts.
     """
 
     def __init__(self) -> None:
-        cpus = usable_cpus()
-        self.threads = len(cpus)
-        self.llc_bytes = llc_bytes(cpus)
+        self._cpus = sorted(usable_cpus())
+        self.threads = len(self._cpus)
+        self.llc_bytes = llc_bytes(self._cpus)
         self.buffer_bytes = max(LEAST_BYTES, 4 * (self.llc_bytes or 0))
+        self._parts: list[Part] = []
 
     def measure(self) -> Ceiling:
-        """Five passes over a fresh buffer, which is released again."""
-        parts = np.array_split(np.empty(self.buffer_bytes // 4, np.float32), self.threads)
-        self._together(_fill, parts)
-        self._together(_read, parts)  # the first pass is slower by a quarter: cores that just woke up
-        times_ns = [self._together(_read, parts) for _ in range(REPETITIONS)]
+        """Five passes over the buffer, after one that is not counted."""
+        if not self._parts:
+            self._parts = np.array_split(np.frombuffer(mmap.mmap(-1, self.buffer_bytes), np.float32), self.threads)
+            self._together(_fill)
+        self._together(_read)  # the first pass is slower by a quarter: cores that just woke up
+        times_ns = [self._together(_read) for _ in range(REPETITIONS)]
         return Ceiling(
             kind=HOST,
             read_bytes_per_s=tuple(SWEEPS * self.buffer_bytes * 1e9 / time_ns for time_ns in times_ns),
@@ -92,15 +100,16 @@ class ReadProbe:
             llc_bytes=self.llc_bytes,
         )
 
-    def _together(self, work: Callable[[Part], None], parts: list[Part]) -> int:
+    def _together(self, work: Callable[[Part], None]) -> int:
         """Nanoseconds from the common start until the last thread has done its part."""
         barrier = threading.Barrier(self.threads + 1)
 
-        def execute(part: Part) -> None:
+        def execute(cpu: int, part: Part) -> None:
+            _stay_on(cpu)
             barrier.wait()
             work(part)
 
-        workers = [threading.Thread(target=execute, args=(part,)) for part in parts]
+        workers = [threading.Thread(target=execute, args=each) for each in zip(self._cpus, self._parts, strict=True)]
         for worker in workers:
             worker.start()
         barrier.wait()
@@ -129,6 +138,13 @@ def measure_device(mover: Mover, clock: Callable[[], int]) -> Ceiling:
         buffer_bytes=mover.moved_bytes,
         llc_bytes=None,
     )
+
+
+def _stay_on(cpu: int) -> None:
+    """The calling thread alone, where the system can tell threads apart (Linux): its part is near this processor."""
+    if hasattr(os, "sched_setaffinity"):
+        with suppress(OSError):  # the processor may have been taken away since
+            os.sched_setaffinity(0, {cpu})
 
 
 def _fill(part: Part) -> None:
