@@ -16,6 +16,7 @@ _NAMES_NOBODY = frozenset({"root", "localhost", "none", "unknown"})
 
 _HOME = re.compile(r"(?<![\w.])(/home/|/Users/|/var/home/|[A-Za-z]:\\Users\\)[^/\\\s'\":;,]+")
 _ROOTS_HOME = re.compile(r"(?<![\w./])/root(?=[/\s'\":;,]|$)")
+_FOLDERS = re.compile(r"(?<![\w.~…/])(/|[A-Za-z]:\\)([^/\\\s'\":;,]+[/\\])+")
 _ASSIGNMENT = re.compile(r"(?<![\w-])([A-Z][A-Z0-9_]{2,})=(\"[^\"]*\"|'[^']*'|\S+)")
 _TOKEN = re.compile(r"\b(hf_|ghp_|gho_|github_pat_|glpat-|sk-|xox[bap]-)[A-Za-z0-9_-]{8,}")
 _SECRET_FLAG = re.compile(r"(?i)(--[a-z-]*(?:token|password|secret|api-key)[= ])\S+")
@@ -36,6 +37,7 @@ def redact(record: Record) -> Record:
             raw[name] = _redacted(raw[name], secrets)
     # nothing but paths and numbers in the identity: a user called `onnx` must not rename the backend
     raw["identity"] = _redacted(raw["identity"], frozenset())
+    raw["info"] = _without_folders(raw["info"])
     raw["info"]["redacted"] = True
     return decode(msgspec.json.encode(raw))  # the path would tell whose home the store lies in
 
@@ -67,6 +69,15 @@ def _redacted(value: Any, secrets: frozenset[str]) -> Any:
     if isinstance(value, list):
         return [_redacted(item, secrets) for item in value]
     return redact_text(value, secrets) if isinstance(value, str) else value
+
+
+def _without_folders(value: Any) -> Any:
+    """Of absolute paths the last name: folders outside of homes tell of their owner too."""
+    if isinstance(value, dict):
+        return {name: _without_folders(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(item) for item in value]
+    return _FOLDERS.sub("…/", value) if isinstance(value, str) else value
 
 
 def _hidden(name: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bench.ceiling import HOST, REPETITIONS, SWEEPS, ReadProbe, measure_device
+from bench.collector.host_memory import read_resident
 
 
 class Memory:
@@ -46,3 +47,16 @@ def test_the_hosts_memory_is_probed_with_all_of_its_processors() -> None:
     found = probe.measure()
     assert found.kind == HOST and found.threads == probe.threads
     assert len(found.read_bytes_per_s) == REPETITIONS and min(found.read_bytes_per_s) > 0
+
+
+def test_the_hosts_buffer_is_kept_and_counts_as_nobodys_memory() -> None:
+    probe = ReadProbe()
+    probe.buffer_bytes = 1 << 26
+    before = read_resident()
+    probe.measure()
+    first = [part.ctypes.data for part in probe._parts]
+    probe.measure()
+    after = read_resident()
+    assert [part.ctypes.data for part in probe._parts] == first
+    assert before is not None and after is not None
+    assert after.total_bytes - before.total_bytes < probe.buffer_bytes / 4

@@ -10,7 +10,7 @@ import pytest
 
 from bench.results.record import decode, encode
 from bench.results.redact import redact, redact_text, secrets_of
-from bench.results.schema import Claim, Covariates, DeviceRef, Info, Reason, Weights
+from bench.results.schema import Claim, Covariates, DeviceRef, Info, Interpreter, Reason, Weights
 from tests.records import FACTS, identity, record
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +30,9 @@ REVEALING = record(
             "env": {"PATH": "/home/alice/bin", "SECRET": "s3cr3t"},
             "cpu": "A CPU, chip 3",
         },
-        command="HF_TOKEN=hf_abcdefghijklmnop bench run --weights /home/alice/m.gguf --results /root/r --set threads=2",
+        interpreter=Interpreter(origin="--python", python="/opt/lab-seven/bin/python", prefix=["/srv/x/enter", "-v"]),
+        command="HF_TOKEN=hf_abcdefghijklmnop bench run --weights /home/alice/m.gguf --results /root/r --set threads=2 "
+        "--models=/data/lab-seven/a b.toml",
     ),
     facts=type(FACTS)(
         weights="int8",
@@ -45,7 +47,7 @@ REVEALING = record(
 
 def test_nothing_revealing_is_left() -> None:
     text = encode(redact(REVEALING)).decode()
-    for secret in ("alice", "lab-gpu-07", "SN-0042", "s3cr3t", "hf_abc", "GPU-1234", "/root"):
+    for secret in ("lab-seven", "alice", "lab-gpu-07", "SN-0042", "s3cr3t", "hf_abc", "GPU-1234", "/root"):
         assert secret not in text
 
 
@@ -58,7 +60,11 @@ def test_the_rest_is_untouched() -> None:
     )
     assert clean.info.redacted and not REVEALING.info.redacted
     assert clean.info.host == {"board": {"product": "X13"}, "cpu": "A CPU, chip 3"}
-    assert clean.info.command == ("HF_TOKEN=[redacted] bench run --weights ~/m.gguf --results ~/r --set threads=2")
+    assert clean.info.command == (
+        "HF_TOKEN=[redacted] bench run --weights ~/m.gguf --results ~/r --set threads=2 --models=…/a b.toml"
+    )
+    executed = clean.info.interpreter
+    assert executed is not None and (executed.python, executed.prefix) == ("…/python", ["…/enter", "-v"])
     assert clean.identity.weights.source == "~/models/x.gguf"
     assert clean.identity.devices == [DeviceRef(kind="gpu", name="A GPU")]
     assert clean.covariates.runtime == {"onnxruntime": "1.31.1"}
