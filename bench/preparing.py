@@ -21,6 +21,7 @@ from bench.artifacts.reference import ensure_reference
 from bench.artifacts.stored_reference import REFERENCE_VERSION
 from bench.child import Child
 from bench.collector import host
+from bench.environments.code import adapter_digest
 from bench.environments.interpreter import Interpreter
 from bench.errors import CaseError
 from bench.protocol import Job
@@ -113,7 +114,9 @@ class Preparer:
         )
         prepared = self._prepared(group, backend, artifact, None, folder, at)
         prepare_s = time.monotonic() - started
-        certified = cache.root() / "certificates" / f"{_certificate_key(case, prepared, versions, at.interpreter)}.json"
+        code = adapter_digest(self._settings.targets[case.backend])
+        key = _certificate_key(case, prepared, versions, at.interpreter, code)
+        certified = cache.root() / "certificates" / f"{key}.json"
         certificate = self._certificate(group, backend, artifact, prepared, certified, at)
         return Ready(
             digest=digest,
@@ -257,13 +260,15 @@ def _key(digest: str, backend: Backend, case: Case, versions: Mapping[str, str])
     return _digest([digest, backend.name, backend.builder, dict(versions), options])
 
 
-def _certificate_key(case: Case, prepared: Prepared, versions: Mapping[str, str], interpreter: Interpreter) -> str:
+def _certificate_key(
+    case: Case, prepared: Prepared, versions: Mapping[str, str], interpreter: Interpreter, code: str | None
+) -> str:
     """A certificate holds for these files, this runtime, device, processor and options, and this way to certify.
 
-    Another interpreter may hold another build of the same version.
+    Another interpreter may hold another build of the same version; `code` is the adapter's, which reads back.
     """
     seal = cache.seal_digest(Path(prepared.path))
-    method = [CERTIFICATE_VERSION, REFERENCE_VERSION]
+    method = [CERTIFICATE_VERSION, REFERENCE_VERSION, code]
     device = [case.provider, case.device, host.processor()]
     elsewhere = [] if interpreter.origin == "this interpreter" else [interpreter.label, interpreter.build]
     return _digest([method, seal, dict(versions), device, case.options, asdict(case.arch), *elsewhere])

@@ -22,7 +22,7 @@ TOLD = ("ok", "unproven")
 @click.command(short_help="Records as another tool writes them.")
 @click.argument("form", metavar="FORMAT")
 @selectors
-@click.option("--output", metavar="FILE", type=click.Path(path_type=Path), help="Else standard output.")
+@click.option("--output", metavar="FILE", type=click.Path(path_type=Path), help="Else standard output, as for -.")
 def export(form: str, results: str | None, output: Path | None, **asked: Any) -> None:
     """Write records in FORMAT: llama-bench, one line of its JSONL for each.
 
@@ -44,7 +44,7 @@ def export(form: str, results: str | None, output: Path | None, **asked: Any) ->
     if left_out:
         names = ", ".join(sorted(set(left_out)))
         click.echo(f"bench: {len(left_out)} records left out, for llama-bench has no such workload: {names}", err=True)
-    if output is None:
+    if output is None or str(output) == "-":
         for line in lines:
             click.echo(line)
     elif records:

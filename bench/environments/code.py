@@ -32,8 +32,19 @@ def code_folders(adapter: str, *, shared: bool) -> list[Path]:
     return list(dict.fromkeys(folders))
 
 
+def adapter_digest(adapter: str) -> str | None:
+    """Of the code of `module:Attribute`: its package or its file; None where only another interpreter has it."""
+    source = _source(adapter.partition(":")[0])
+    if source is None:
+        return None
+    digest = hashlib.sha256()
+    for file in _files(source):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
 def _source(name: str) -> Path | None:
-    """The folder of a top-level package, or the file of a module; imports nothing."""
+    """The folder of a package, or the file of a module; imports nothing but the packages that it lies in."""
     found = find_spec(name)
     if found is None:
         return None

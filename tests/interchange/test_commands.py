@@ -100,6 +100,7 @@ def test_import_export_import_gives_the_same_numbers(bench: Bench, tmp_path: Pat
     real = [json.loads(line) for line in (REAL / "sweep.jsonl").read_text(encoding="utf-8").splitlines()]
     assert sorted(map(repr, out.printed)) == sorted(map(repr, real))
     assert bench("export", "llama-bench", "--output", "again.jsonl").out == ""
+    assert bench("export", "llama-bench", "--output", "-").out == bench("export", "llama-bench").out != ""
     assert (tmp_path / "again.jsonl").read_text(encoding="utf-8") == out.out
     bench(*LLAMA, "again.jsonl", results=other)
     assert bench("export", "llama-bench", results=other).out == out.out

@@ -114,3 +114,16 @@ def test_another_interpreter_is_shown_no_folder_of_installed_packages(
     (tmp_path / "site" / "theirmodule.py").write_text("changed = True\n")
     assert code.code_folders("theirmodule:Class", shared=False)[1] != copied
     assert code.code_folders("unheard.of:Class", shared=False) == [code.PROJECT]
+
+
+def test_an_adapters_digest_is_that_of_its_own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "ownpackage"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (tmp_path / "ownmodule.py").write_text("one = 1")
+    monkeypatch.syspath_prepend(tmp_path)
+    before = [code.adapter_digest(name) for name in ("ownpackage:Class", "ownmodule:Class")]
+    (package / "session.py").write_text("two = 2")
+    after = [code.adapter_digest(name) for name in ("ownpackage:Class", "ownmodule:Class")]
+    assert None not in before and before[0] != after[0] and before[1] == after[1]
+    assert code.adapter_digest("nobodyhasthis:Class") is None
