@@ -17,7 +17,7 @@ import sys
 
 class Refuses:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("onnxruntime", "openvino", "llama_cpp"):
+        if name.partition(".")[0] in ("onnxruntime", "openvino", "llama_cpp", "torch"):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Refuses())

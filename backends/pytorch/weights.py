@@ -1,0 +1,138 @@
+"""`weights.bin`: the artifact's numbers as torch maps them; Q, K and V are stacked, and so are gate and up.
+
+Nothing is rounded: int8 codes lie as they are, int4 codes two a byte as in Q4_0; float16 scales behind them, one a row
+where all of a row are equal, else one for 32 columns. All else lies as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.api import GROUP, Artifact, Codes, CodeScheme, Progress, row_ranges
+from bench.types import Arch
+
+FILE = "weights.bin"
+ALIGNMENT_BYTES = 64
+STACKS = {"attn_qkv": ("attn_q", "attn_k", "attn_v"), "ffn_gate_up": ("ffn_gate", "ffn_up")}
+_DTYPES: Mapping[CodeScheme, str] = {"int8": "i1", "int4": "u1", "f16": "<f2", "bf16": "<u2", "f32": "<f4"}
+
+Numbers = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """One tensor of `weights.bin`: its coding, its shape in numbers, and where codes and scales lie."""
+
+    scheme: CodeScheme
+    shape: tuple[int, ...]
+    offset: int
+    scales_offset: int = 0
+    scales_shape: tuple[int, ...] = ()
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> Stored:
+        return cls(**{**told, "shape": tuple(told["shape"]), "scales_shape": tuple(told["scales_shape"])})
+
+    def numbers(self, path: Path) -> Numbers:
+        """Codes (int4 as bytes [rows, columns / 2]) or plain numbers: a private map, which torch may own."""
+        shape = (*self.shape[:-1], self.shape[-1] // 2) if self.scheme == "int4" else self.shape
+        return np.memmap(path, _DTYPES[self.scheme], mode="c", offset=self.offset, shape=shape)
+
+    def scales(self, path: Path) -> Numbers:
+        return np.memmap(path, "<f2", mode="c", offset=self.scales_offset, shape=self.scales_shape)
+
+
+def parts(names: Iterable[str]) -> dict[str, list[str]]:
+    """The decoder's tensors, in order, each with the artifact's tensors that are stacked in it."""
+    stacked_in = {part: stack for stack, members in STACKS.items() for part in members}
+    found: dict[str, list[str]] = {}
+    for name in names:
+        *before, kind, last = name.split(".")
+        found.setdefault(".".join([*before, stacked_in.get(kind, kind), last]), []).append(name)
+    return found
+
+
+def rows_of(arch: Arch, name: str) -> tuple[str, slice]:
+    """The decoder's tensor that holds the artifact's `name`, and where in it."""
+    sizes = {
+        "attn_q": arch.q_rows,
+        "attn_k": arch.kv_rows,
+        "attn_v": arch.kv_rows,
+        "ffn_gate": arch.ffn,
+        "ffn_up": arch.ffn,
+    }
+    *before, kind, last = name.split(".")
+    for stack, members in STACKS.items():
+        if kind in members:
+            start = sum(sizes[member] for member in members[: members.index(kind)])
+            return ".".join([*before, stack, last]), slice(start, start + sizes[kind])
+    return name, slice(None)
+
+
+def write(artifact: Artifact, path: Path, progress: Progress) -> dict[str, Stored]:
+    """Write `path` in bounded memory and return what lies where. `progress` counts tensors."""
+    plan = parts(artifact.names())
+    stored: dict[str, Stored] = {}
+    with path.open("wb") as file:
+        for done, (name, stacked) in enumerate(plan.items()):
+            progress(done, len(plan))
+            stored[name] = _write(file, [artifact.tensor(part) for part in stacked])
+        progress(len(plan), len(plan))
+    return stored
+
+
+def codes(scheme: CodeScheme, numbers: Numbers, scales: npt.NDArray[np.float16] | None) -> Codes:
+    """What a tensor holds, as the artifact codes it: the inverse of writing."""
+    if scales is None:
+        return Codes(scheme, numbers)
+    groups = numbers.shape[1] * (2 if scheme == "int4" else 1) // GROUP
+    whole = np.broadcast_to(scales, (numbers.shape[0], groups))
+    if scheme == "int8":
+        return Codes.dense("int8", numbers, whole)
+    return Codes.dense("int4", unpacked(numbers), whole)
+
+
+def unpacked(halves: npt.NDArray[np.uint8]) -> npt.NDArray[np.int8]:
+    """Bytes [rows, columns / 2] of Q4_0 as codes [rows, columns]."""
+    blocks = halves.reshape(halves.shape[0], -1, GROUP // 2)
+    both = np.concatenate([blocks & 15, blocks >> 4], axis=-1).astype(np.int8)
+    found: npt.NDArray[np.int8] = (both - np.int8(8)).reshape(halves.shape[0], -1)
+    return found
+
+
+def _write(file: BinaryIO, tensors: Sequence[Codes]) -> Stored:
+    scheme, shape = tensors[0].scheme, (sum(tensor.shape[0] for tensor in tensors), *tensors[0].shape[1:])
+    offset = _aligned(file)
+    if scheme not in ("int8", "int4"):
+        for block in _blocks(tensors):
+            file.write(np.ascontiguousarray(block).data)
+        return Stored(scheme=scheme, shape=shape, offset=offset)
+    found = []
+    for block in _blocks(tensors):
+        found.append(np.array(block["scale"]))
+        file.write(np.ascontiguousarray(block["codes"]).data)
+    scales = np.concatenate(found)
+    if (scales == scales[:, :1]).all():
+        scales = np.ascontiguousarray(scales[:, :1])
+    at = _aligned(file)
+    file.write(scales.data)
+    return Stored(scheme=scheme, shape=shape, offset=offset, scales_offset=at, scales_shape=scales.shape)
+
+
+def _blocks(tensors: Iterable[Codes]) -> Iterator[Numbers]:
+    """The tensors' rows one after the other, as the artifact stores them, some at a time."""
+    for tensor in tensors:
+        for start, stop in row_ranges(tensor.shape[0], tensor.data.nbytes // tensor.shape[0]):
+            yield tensor.stored(start, stop)
+
+
+def _aligned(file: BinaryIO) -> int:
+    """Pad `file` to the alignment and return the position."""
+    file.write(bytes(-file.tell() % ALIGNMENT_BYTES))
+    return file.tell()
