@@ -7,7 +7,7 @@ tokenization or changes of the environment. The harness owns the clock and decid
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -230,6 +230,13 @@ def row_ranges(rows: int, row_bytes: int, at_once_bytes: int = 64 << 20) -> Iter
     step = max(1, at_once_bytes // max(1, row_bytes))
     for start in range(0, rows, step):
         yield start, min(rows, start + step)
+
+
+def stored_blocks(tensors: Iterable[Codes]) -> Iterator[npt.NDArray[Any]]:
+    """The tensors' rows one after the other, as the artifact stores them, some at a time."""
+    for tensor in tensors:
+        for start, stop in row_ranges(tensor.shape[0], tensor.data.nbytes // tensor.shape[0]):
+            yield tensor.stored(start, stop)
 
 
 def check_step(shape: tuple[int, int], length: int, batch: int, capacity: int) -> None:

@@ -97,6 +97,11 @@ class Workload:
         return max(0, self.new_tokens - 1) if self.first_id_from_prompt else self.new_tokens
 
     @property
+    def most_at_once(self) -> int:
+        """The most tokens that a step feeds to one row."""
+        return min(self.chunk, max(self.depth, self.prompt_tokens, 1))
+
+    @property
     def positions(self) -> int:
         """Positions of the KV cache that one repetition fills."""
         return self.depth + self.prompt_tokens + self.decode_steps

@@ -16,7 +16,7 @@ from backends.llamacpp.model import Context, Model
 from bench.api import Codes, check_same_rows, check_step
 from bench.errors import CaseError
 from bench.facts import MemoryUse, SessionFacts
-from bench.types import Arch, Float32, Int32, LoadGroup, Prepared, Workload
+from bench.types import Arch, Float32, Int32, LoadGroup, Prepared
 
 
 class LlamaCppSession:
@@ -25,7 +25,7 @@ class LlamaCppSession:
     def __init__(self, group: LoadGroup, prepared: Prepared):
         self._arch = Arch.from_json(prepared.notes["arch"])
         self._capacity, self._batch_rows = group.kv_capacity, group.batch
-        self._prefill_rows = max(_prefill_rows(case.workload) for case in group.cases)
+        self._prefill_rows = max(case.workload.most_at_once for case in group.cases)
         self._length = self._rows = 0
         self._logits: Float32 | None = None
         self._told: Told | None = None
@@ -187,8 +187,3 @@ class Outputs:
             self._view: Float32 = np.ctypeslib.as_array(ctypes.cast(key[0], ctypes.POINTER(ctypes.c_float)), shape)
             self._key = key
         return self._view
-
-
-def _prefill_rows(workload: Workload) -> int:
-    """The most tokens that a step of `workload` feeds at once to a row."""
-    return min(workload.chunk, max(workload.depth, workload.prompt_tokens, 1))

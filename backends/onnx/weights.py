@@ -6,7 +6,7 @@ float32 of the artifact's float16, float16 tensors as they are, norms and biases
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from bench.api import GROUP, Q4_BLOCK, Artifact, Codes, Progress, row_ranges
+from bench.api import GROUP, Q4_BLOCK, Artifact, Codes, Progress, stored_blocks
 from bench.types import Arch
 
 PAGE_BYTES = 4096
@@ -107,28 +107,19 @@ def _write_stacked(file: BinaryIO, name: str, tensors: list[Codes], stored: dict
     if scheme not in ("int8", "int4"):
         dtype = "<f2" if scheme == "f16" else "<f4"
         stored[name] = Stored(dtype, (rows, *tensors[0].shape[1:]), _aligned(file))
-        for block in _blocks(tensors, lambda t, start, stop: t.stored(start, stop).astype(dtype, copy=False)):
-            file.write(block)
+        for block in stored_blocks(tensors):
+            file.write(np.ascontiguousarray(block.astype(dtype, copy=False)).data)
         return
     columns = tensors[0].shape[1]
     groups = columns // GROUP
     pack = _pack8 if scheme == "int8" else _pack4
     shape = (rows, columns) if name == TABLE else (rows, groups, GROUP if scheme == "int8" else GROUP // 2)
     stored[name] = Stored("|u1", shape, _aligned(file))
-    for block in _blocks(tensors, lambda t, start, stop: pack(t.stored(start, stop)["codes"])):
-        file.write(block)
+    for block in stored_blocks(tensors):
+        file.write(np.ascontiguousarray(pack(block["codes"])).data)
     stored[name + SCALES] = Stored("<f4", (rows, groups), _aligned(file))
-    for block in _blocks(tensors, lambda t, start, stop: t.stored(start, stop)["scale"].astype("<f4")):
-        file.write(block)
-
-
-def _blocks(
-    tensors: list[Codes], take: Callable[[Codes, int, int], npt.NDArray[Any]]
-) -> Iterator[memoryview[int] | bytes]:
-    for tensor in tensors:
-        row_bytes = tensor.data.nbytes // tensor.data.shape[0]
-        for start, stop in row_ranges(tensor.shape[0], row_bytes):
-            yield np.ascontiguousarray(take(tensor, start, stop)).data
+    for block in stored_blocks(tensors):
+        file.write(np.ascontiguousarray(block["scale"].astype("<f4")).data)
 
 
 def _aligned(file: BinaryIO) -> int:

@@ -14,7 +14,7 @@ from backends.openvino.failures import translated
 from bench.api import Codes, check_same_rows, check_step
 from bench.errors import CaseError
 from bench.facts import MemoryUse, SessionFacts
-from bench.types import Arch, Float32, Int32, LoadGroup, Prepared, Workload
+from bench.types import Arch, Float32, Int32, LoadGroup, Prepared
 
 
 class OpenVinoSession:
@@ -23,7 +23,7 @@ class OpenVinoSession:
     def __init__(self, group: LoadGroup, prepared: Prepared):
         self._arch = Arch.from_json(prepared.notes["arch"])
         self._capacity, self._batch = group.kv_capacity, group.batch
-        self._prefill_rows = max(_prefill_rows(case.workload) for case in group.cases)
+        self._prefill_rows = max(case.workload.batch * case.workload.most_at_once for case in group.cases)
         self._length = self._rows = 0
         self._logits: Float32 | None = None
         self._told: SessionFacts | None = None
@@ -122,8 +122,3 @@ class OpenVinoSession:
         if self._compiled is None:
             raise CaseError("the session is closed", phase="step")
         return self._compiled
-
-
-def _prefill_rows(workload: Workload) -> int:
-    """The most tokens that a step of `workload` feeds at once, all rows together."""
-    return workload.batch * min(workload.chunk, max(workload.depth, workload.prompt_tokens, 1))

@@ -6,7 +6,7 @@ scales of their groups; float16 and bfloat16 tensors as they are; norms and bias
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 import numpy.typing as npt
 
-from bench.api import GROUP, Artifact, Codes, CodeScheme, Progress, row_ranges
+from bench.api import GROUP, Artifact, Codes, CodeScheme, Progress, stored_blocks
 from bench.errors import CaseError
 
 ALIGNMENT_BYTES = 64
@@ -103,26 +103,19 @@ def _write_constant(file: BinaryIO, name: str, tensors: Sequence[Codes], stored:
     scheme, rows = tensors[0].scheme, sum(tensor.shape[0] for tensor in tensors)
     if scheme not in ("int8", "int4"):
         stored[name] = Stored(scheme, (rows, *tensors[0].shape[1:]), _aligned(file))
-        for block in _blocks(tensors):
+        for block in stored_blocks(tensors):
             file.write(np.ascontiguousarray(block).data)
         return
     columns = tensors[0].shape[1]
     shape = (rows, columns) if scheme == "int8" else (rows, columns // GROUP, GROUP)
     stored[name] = Stored("i8" if scheme == "int8" else "u4", shape, _aligned(file))
     found = []
-    for block in _blocks(tensors):
+    for block in stored_blocks(tensors):
         found.append(_one_a_row(name, block["scale"]) if scheme == "int8" else np.array(block["scale"]))
         file.write(np.ascontiguousarray(block["codes"] if scheme == "int8" else _paired(block["codes"])).data)
     scales = np.concatenate(found)
     stored[name + SCALES] = Stored("f16", scales.shape if scheme == "int8" else (*scales.shape, 1), _aligned(file))
     file.write(scales.data)
-
-
-def _blocks(tensors: Iterable[Codes]) -> Iterator[npt.NDArray[Any]]:
-    """The tensors' rows one after the other, as the artifact stores them, some at a time."""
-    for tensor in tensors:
-        for start, stop in row_ranges(tensor.shape[0], tensor.data.nbytes // tensor.shape[0]):
-            yield tensor.stored(start, stop)
 
 
 def _one_a_row(name: str, scales: npt.NDArray[np.float16]) -> npt.NDArray[np.float16]:

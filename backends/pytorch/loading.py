@@ -65,9 +65,9 @@ class Loader:
         self._products: dict[str, Product] = {}
 
     def load(self, group: LoadGroup) -> Loaded:
-        table = Table(self._plain(TABLE), self._recipe.dtype)
         layers = [self._layer(f"blk.{index}.") for index in range(self.arch.layers)]
         head = self._product(HEAD if HEAD in self._stored else TABLE)
+        table = Table(self._plain(TABLE), self._recipe.dtype)  # where it is tied, as the head holds it: once
         model = Weights(table=table, layers=layers, output_norm=self._vector("output_norm.weight"), head=head)
         decoder = Decoder(self.arch, model, self._inv_freq, group.batch, group.kv_capacity, self._recipe.dtype)
         return Loaded(self.arch, decoder, self._held, self._products, self._recipe, self._inv_freq)

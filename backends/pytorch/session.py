@@ -13,7 +13,7 @@ from backends.pytorch.products import EXACT, native
 from bench.api import Codes, check_same_rows, check_step
 from bench.errors import CaseError
 from bench.facts import MemoryUse, SessionFacts
-from bench.types import Float32, Int32, LoadGroup, Prepared, Workload
+from bench.types import Float32, Int32, LoadGroup, Prepared
 
 
 class TorchSession:
@@ -22,7 +22,7 @@ class TorchSession:
     def __init__(self, group: LoadGroup, prepared: Prepared):
         case = group.first
         self._capacity, self._batch = group.kv_capacity, group.batch
-        self._prefill_rows = max(_prefill_rows(case.workload) for case in group.cases)
+        self._prefill_rows = max(case.workload.batch * case.workload.most_at_once for case in group.cases)
         self._length = self._rows = 0
         self._logits: torch.Tensor | None = None
         self._told: SessionFacts | None = None
@@ -88,8 +88,3 @@ class TorchSession:
         if self._loaded is None:
             raise CaseError("the session is closed", phase="step")
         return self._loaded
-
-
-def _prefill_rows(workload: Workload) -> int:
-    """The most tokens that a step of `workload` feeds at once, all rows together."""
-    return workload.batch * min(workload.chunk, max(workload.depth, workload.prompt_tokens, 1))

@@ -6,7 +6,7 @@ where all of a row are equal, else one for 32 columns. All else lies as it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from bench.api import GROUP, Artifact, Codes, CodeScheme, Progress, row_ranges
+from bench.api import Q4_BLOCK, Q8_BLOCK, Artifact, Codes, CodeScheme, Progress, stored_blocks
 from bench.types import Arch
 
 FILE = "weights.bin"
@@ -91,30 +91,22 @@ def codes(scheme: CodeScheme, numbers: Numbers, scales: npt.NDArray[np.float16] 
     """What a tensor holds, as the artifact codes it: the inverse of writing."""
     if scales is None:
         return Codes(scheme, numbers)
-    groups = numbers.shape[1] * (2 if scheme == "int4" else 1) // GROUP
-    whole = np.broadcast_to(scales, (numbers.shape[0], groups))
-    if scheme == "int8":
-        return Codes.dense("int8", numbers, whole)
-    return Codes.dense("int4", unpacked(numbers), whole)
-
-
-def unpacked(halves: npt.NDArray[np.uint8]) -> npt.NDArray[np.int8]:
-    """Bytes [rows, columns / 2] of Q4_0 as codes [rows, columns]."""
-    blocks = halves.reshape(halves.shape[0], -1, GROUP // 2)
-    both = np.concatenate([blocks & 15, blocks >> 4], axis=-1).astype(np.int8)
-    found: npt.NDArray[np.int8] = (both - np.int8(8)).reshape(halves.shape[0], -1)
-    return found
+    block = Q8_BLOCK if scheme == "int8" else Q4_BLOCK
+    blocks = numbers.reshape(numbers.shape[0], -1, *block["codes"].shape)
+    data = np.empty(blocks.shape[:2], block)
+    data["codes"], data["scale"] = blocks, scales
+    return Codes(scheme, data)
 
 
 def _write(file: BinaryIO, tensors: Sequence[Codes]) -> Stored:
     scheme, shape = tensors[0].scheme, (sum(tensor.shape[0] for tensor in tensors), *tensors[0].shape[1:])
     offset = _aligned(file)
     if scheme not in ("int8", "int4"):
-        for block in _blocks(tensors):
+        for block in stored_blocks(tensors):
             file.write(np.ascontiguousarray(block).data)
         return Stored(scheme=scheme, shape=shape, offset=offset)
     found = []
-    for block in _blocks(tensors):
+    for block in stored_blocks(tensors):
         found.append(np.array(block["scale"]))
         file.write(np.ascontiguousarray(block["codes"]).data)
     scales = np.concatenate(found)
@@ -123,13 +115,6 @@ def _write(file: BinaryIO, tensors: Sequence[Codes]) -> Stored:
     at = _aligned(file)
     file.write(scales.data)
     return Stored(scheme=scheme, shape=shape, offset=offset, scales_offset=at, scales_shape=scales.shape)
-
-
-def _blocks(tensors: Iterable[Codes]) -> Iterator[Numbers]:
-    """The tensors' rows one after the other, as the artifact stores them, some at a time."""
-    for tensor in tensors:
-        for start, stop in row_ranges(tensor.shape[0], tensor.data.nbytes // tensor.shape[0]):
-            yield tensor.stored(start, stop)
 
 
 def _aligned(file: BinaryIO) -> int:
