@@ -37,6 +37,9 @@ class Null:
     def resident_ratio(self, case: Case) -> float:
         return 0.0
 
+    def environment(self, case: Case) -> Mapping[str, str]:
+        return {}
+
     def prepare(self, case: Case, artifact: Artifact, into: Path, progress: Progress) -> Prepared:
         return Prepared(path=str(into), files=())
 

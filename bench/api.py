@@ -215,6 +215,13 @@ class Backend(Protocol):
         Pure, decided from the case alone; 0.0 for a backend without a model. The plan's memory stands on it.
         """
 
+    def environment(self, case: Case) -> Mapping[str, str]:
+        """Variables that a worker for `case` is started with: what a runtime reads before an adapter could set it.
+
+        Asked in the parent, without the runtime, before anything is prepared. PrerequisiteError where this machine's
+        processor cannot do what is asked.
+        """
+
     def prepare(self, case: Case, artifact: Artifact, into: Path, progress: Progress) -> Prepared:
         """Write into the empty folder `into` what `open` needs, for both fidelities; bounded memory, never timed."""
 

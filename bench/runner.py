@@ -100,7 +100,7 @@ class Sweep:
     ) -> None:
         found = self._present(group, backend)
         launch.versions, launch.interpreter = found.availability.versions, found.interpreter
-        at = Place(found.interpreter, draft.path / "worker.log")
+        at = Place(found.interpreter.given(backend.environment(group.first)), draft.path / "worker.log")
         ready = preparer.ready(group, backend, launch.versions, at)
         launch.digest, launch.prepare_s, launch.certificate = ready.digest, ready.prepare_s, ready.certificate
         if ready.prepared:

@@ -82,6 +82,9 @@ class LlamaCpp:
             return WIDENED[case.scheme] * (TIED if case.arch.tied else 1.0)
         return 2.0 if case.from_file else REORDERED.get(case.scheme, 1.0)
 
+    def environment(self, case: Case) -> Mapping[str, str]:
+        return {}
+
     def prepare(self, case: Case, artifact: Artifact, into: Path, progress: Progress) -> Prepared:
         """Nothing is written: the file gets a second name, or is copied where it lies on another disk."""
         if not case.from_file and artifact.scheme not in SCHEMES:

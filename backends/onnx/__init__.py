@@ -104,6 +104,9 @@ class Onnx:
     def resident_ratio(self, case: Case) -> float:
         return RESIDENT[case.scheme]
 
+    def environment(self, case: Case) -> Mapping[str, str]:
+        return {}
+
     def prepare(self, case: Case, artifact: Artifact, into: Path, progress: Progress) -> Prepared:
         """Write `weights.bin` and the graphs `native.onnx` and `exact.onnx` over it."""
         with missing_imports(RUNTIME, where="backend onnx", remedy=REMEDY):

@@ -111,6 +111,9 @@ class OpenVino:
     def resident_ratio(self, case: Case) -> float:
         return RESIDENT[case.scheme]
 
+    def environment(self, case: Case) -> Mapping[str, str]:
+        return {}
+
     def prepare(self, case: Case, artifact: Artifact, into: Path, progress: Progress) -> Prepared:
         """Write the IR: one for both fidelities, which differ in properties only."""
         with missing_imports(RUNTIME, where="backend openvino", remedy=REMEDY):

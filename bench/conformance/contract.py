@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,19 @@ def resident_ratio_is_a_share_of_the_file(subject: Subject) -> None:
         demand(ratio > 0 or not subject.backend.computes, f"resident_ratio() is {ratio} for {variant.scheme}")
 
 
+def environment_names_variables(subject: Subject) -> None:
+    """environment() gives texts by name for every supported case, twice the same, and changes nothing itself."""
+    before = dict(os.environ)
+    for variant in _FOR_EVERY_SCHEME:
+        case = subject.case(variant)
+        if not subject.backend.support(case).ok:
+            continue
+        found = dict(subject.backend.environment(case))
+        demand(found == dict(subject.backend.environment(case)), "environment() answers otherwise the second time")
+        demand(all(isinstance(each, str) for pair in found.items() for each in pair), f"environment() is {found}")
+    demand(dict(os.environ) == before, "environment() changes the environment that it is to be told for")
+
+
 def what_support_refuses_does_not_execute(subject: Subject) -> None:
     """A case that support() refuses raises BenchError when it is executed all the same: gaps are real."""
     for variant in _FOR_EVERY_SCHEME:
@@ -180,6 +194,7 @@ CHECKS = (
     Check(requirements_name_packages, computing=False),
     Check(support_is_pure_and_total, computing=False),
     Check(resident_ratio_is_a_share_of_the_file, computing=False),
+    Check(environment_names_variables, computing=False),
     Check(what_support_refuses_does_not_execute),
     Check(session_signatures_are_the_protocols, _ONE, computing=False),
     Check(preparing_twice_gives_the_same_bytes, _FOR_EVERY_SCHEME),

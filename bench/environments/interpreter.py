@@ -42,6 +42,10 @@ class Interpreter:
         """The command line, up to the worker."""
         return " ".join([*self.prefix, self.python])
 
+    def given(self, variables: Mapping[str, str]) -> Interpreter:
+        """The same with these variables for its workers, which win over its own."""
+        return replace(self, environment={**self.environment, **variables})
+
     def command(self, adapter: str, cidfile: Path) -> list[str]:
         """How a worker for `adapter` (`module:Attribute`) is started; its container's id will be in `cidfile`."""
         worker = [self.python, "-m", "bench.worker"]
