@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,8 @@ from torch import Tensor
 from bench.types import Arch
 
 Product = Callable[[Tensor], Tensor]
+Where: TypeAlias = "slice | Tensor"
+"""Positions that a step fills: a slice; indices where the step is compiled once for all positions."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,15 +61,17 @@ class Decoder:
         self.values = [torch.zeros(shape, dtype=dtype, device=device) for _ in weights.layers]
         self._positions = torch.arange(capacity, device=device)
 
-    def __call__(self, ids: Tensor, start: int, every: bool = False) -> Tensor:
-        """Logits [rows, 1, vocab] after `ids` [rows, n] at positions from `start` on; of `every` position if asked."""
-        count = ids.shape[1]
-        stop = start + count
-        turn = self._cos[start:stop], self._sin[start:stop]
-        mask = self._mask(start, stop) if count > 1 else None
+    def __call__(self, ids: Tensor, where: Where, stop: int, every: bool = False) -> Tensor:
+        """Logits [rows, 1, vocab] after `ids` [rows, n] at the positions `where`; of `every` position if asked.
+
+        Attention reads the cache as far as `stop`, which nothing filled may lie behind.
+        """
+        turn = self._cos[where], self._sin[where]
+        alone = ids.shape[1] == 1 and isinstance(where, slice)  # then all that is read may be looked at
+        mask = None if alone else self._mask(where, stop)
         x = self.weights.table(ids)
         for index, layer in enumerate(self.weights.layers):
-            heads = self._attention(index, layer, self._norm(x, layer.attn_norm), turn, mask, start)
+            heads = self._attention(index, layer, self._norm(x, layer.attn_norm), turn, mask, where, stop)
             x = x + _apply(layer.attn_output, heads)
             gate, up = _apply(layer.gate_up, self._norm(x, layer.ffn_norm)).chunk(2, dim=-1)
             x = x + _apply(layer.ffn_down, F.silu(gate) * up)
@@ -74,7 +79,14 @@ class Decoder:
         return _apply(self.weights.head, x)
 
     def _attention(
-        self, index: int, layer: Layer, x: Tensor, turn: tuple[Tensor, Tensor], mask: Tensor | None, start: int
+        self,
+        index: int,
+        layer: Layer,
+        x: Tensor,
+        turn: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+        where: Where,
+        stop: int,
     ) -> Tensor:
         """Mixed values [rows, n, heads × head_dim] of one layer, after adding its keys and values to the cache."""
         arch, (rows, count, _) = self.arch, x.shape
@@ -84,18 +96,17 @@ class Decoder:
             q, k = turned.split([arch.heads, arch.kv_heads], dim=1)
             turned = torch.cat([self._norm(q, layer.q_norm), self._norm(k, layer.k_norm)], dim=1)
         q, k = _turned(turned, turn).split([arch.heads, arch.kv_heads], dim=1)
-        stop = start + count
         keys, values = self.keys[index][:rows, :, :stop], self.values[index][:rows, :, :stop]
-        keys[:, :, start:] = k
-        values[:, :, start:] = v
+        keys[:, :, where] = k
+        values[:, :, where] = v
         # The heads that share keys and values are laid out as further queries: nothing is repeated in memory.
         q = q.reshape(rows, arch.kv_heads, self._groups * count, arch.head_dim)
         out = F.scaled_dot_product_attention(q, keys, values, attn_mask=mask)
         return out.reshape(rows, arch.heads, count, arch.head_dim).transpose(1, 2).reshape(rows, count, -1)
 
-    def _mask(self, start: int, stop: int) -> Tensor:
+    def _mask(self, where: Where, stop: int) -> Tensor:
         """[groups × n, stop]: 0 where a query may look, −inf at what comes after it."""
-        hidden = self._positions[None, :stop] > self._positions[start:stop, None]
+        hidden = self._positions[None, :stop] > self._positions[where, None]
         mask = torch.zeros(hidden.shape, dtype=self._cos.dtype, device=hidden.device).masked_fill_(hidden, -torch.inf)
         return mask.repeat(self._groups, 1)
 

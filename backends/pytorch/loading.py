@@ -12,7 +12,8 @@ from torch import Tensor
 
 from backends.pytorch import weights
 from backends.pytorch.decoder import Decoder, Layer, Weights
-from backends.pytorch.products import Held, Product, Recipe, Table
+from backends.pytorch.products import Held, Product, Table
+from backends.pytorch.recipes import Recipe
 from backends.pytorch.weights import Numbers, Stored
 from bench.api import Codes, CodeScheme
 from bench.types import Arch, LoadGroup, Prepared
@@ -50,7 +51,7 @@ class Loaded:
             return None
         held = self.held[place]
         scales = None if held.scales is None else held.scales[rows].cpu().numpy()
-        return weights.codes(held.scheme, _numpy(held.numbers[rows], held.scheme), scales)
+        return weights.codes(held.scheme, _numpy(held.stored()[rows], held.scheme), scales)
 
 
 class Loader:

@@ -1,11 +1,10 @@
-"""Matrix products over codes that stay codes, and which of them a device takes for a scheme.
+"""Matrix products over codes that stay codes, in torch's plain operators; which are taken where: recipes.py.
 
 Each is called with activations [tokens, in] and returns [tokens, out] in the same type.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -34,6 +33,10 @@ class Held:
     def size_bytes(self) -> int:
         scales = self.scales.nbytes if self.scales is not None else 0
         return int(self.numbers.nbytes) + int(scales)
+
+    def stored(self) -> Tensor:
+        """The numbers in the order of the file."""
+        return self.numbers
 
     def values(self, dtype: torch.dtype, rows: Tensor | slice = slice(None)) -> Tensor:
         """[rows, in] as `dtype`: code × scale, computed in float32."""
@@ -82,7 +85,35 @@ class Dense:
         self._bias = bias
 
     def __call__(self, x: Tensor) -> Tensor:
-        return _plus(F.linear(x, self.held.numbers), self._bias)
+        return plus(F.linear(x, self.held.numbers), self._bias)
+
+
+class DenseBf16(Dense):
+    """bf16 on a processor: one row through ATen's own kernel, which reads 44 GB/s where oneDNN's reads 31."""
+
+    name: ClassVar[str] = "linear, of one row without oneDNN"
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if x.shape[0] > 1:
+            return super().__call__(x)
+        before = torch._C._get_mkldnn_enabled()
+        torch._C._set_mkldnn_enabled(False)
+        try:
+            return super().__call__(x)
+        finally:
+            torch._C._set_mkldnn_enabled(before)
+
+
+class DenseF16(Dense):
+    """float16 on a processor: few rows as they are; for many, few processors have instructions, so in float32."""
+
+    name: ClassVar[str] = "linear, of many rows in float32"
+    MOST_ROWS: ClassVar[int] = 16
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if x.shape[0] <= self.MOST_ROWS:
+            return super().__call__(x)
+        return plus(F.linear(x.float(), self.held.numbers.float()), self._bias).to(x.dtype)
 
 
 class Dequantized:
@@ -95,18 +126,18 @@ class Dequantized:
         self.held, self._bias = held, bias
 
     def __call__(self, x: Tensor) -> Tensor:
-        return _plus(F.linear(x, self.held.values(x.dtype)), self._bias)
+        return plus(F.linear(x, self.held.values(x.dtype)), self._bias)
 
 
 class RoundedDequantized(Dequantized):
     """The same with each token's activations rounded to int8, as the products beside it round them."""
 
-    name = "linear over int8 and codes × scales"
-    activations = "a8-token"
+    name: ClassVar[str] = "linear over int8 and codes × scales"
+    activations: ClassVar[Activations | None] = "a8-token"
 
     def __call__(self, x: Tensor) -> Tensor:
         codes, scale = rounded(x)
-        return _plus(F.linear(codes, self.held.values(x.dtype)) * scale, self._bias)
+        return plus(F.linear(codes, self.held.values(x.dtype)) * scale, self._bias)
 
 
 class RowInt8:
@@ -122,9 +153,57 @@ class RowInt8:
 
     def __call__(self, x: Tensor) -> Tensor:
         codes, scale = rounded(x)
-        out = torch._int_mm(codes.to(torch.int8), self._transposed) * scale
+        out = self._sums(codes.to(torch.int8)) * scale
         out *= self._scales
         return out if self._bias is None else out.add_(self._bias)
+
+    def _sums(self, codes: Tensor) -> Tensor:
+        return torch._int_mm(codes, self._transposed)
+
+
+class SignedInt8(RowInt8):
+    """The same where int8 products saturate: what is negative and what is positive are multiplied as rows apart.
+
+    Without VNNI pairs of products are added in 16 bits, of inputs moved to 0..255. Inputs from −127 to 0 become 1..128,
+    and 2 × 128 × 127 fits.
+    """
+
+    name: ClassVar[str] = "_int_mm of positive and negative inputs"
+
+    def _sums(self, codes: Tensor) -> Tensor:
+        negative, positive = super()._sums(torch.cat([codes.clamp(max=0), -codes.clamp(min=0)])).chunk(2)
+        return negative - positive
+
+
+class RowScaled:
+    """int8 codes with one scale a row, as numbers of the activations' type, which they are exactly; scaled afterwards.
+
+    The codes are widened in each call, which costs little for many tokens at once, and nothing where it is compiled
+    into the product.
+    """
+
+    name: ClassVar[str] = "linear over codes, × scales"
+    activations: ClassVar[Activations | None] = None
+
+    def __init__(self, held: Held, bias: Tensor | None, dtype: torch.dtype):
+        assert held.scales is not None
+        self.held, self._bias, self._scales = held, bias, held.scales.float().flatten()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        codes = self.held.numbers
+        out = (_fused(x, codes.float()) if _compiling(x) else F.linear(x, codes.to(x.dtype))) * self._scales
+        return (out if self._bias is None else out + self._bias).to(x.dtype)
+
+
+class WidenedDequantized(Dequantized):
+    """Codes × scales in float32, whatever the activations are: half precision would cut the products' bits."""
+
+    name: ClassVar[str] = "linear in float32 over codes × scales"
+
+    def __call__(self, x: Tensor) -> Tensor:
+        weight = self.held.values(torch.float32)
+        out = _fused(x, weight) if _compiling(x) else F.linear(x.float(), weight)
+        return plus(out, self._bias).to(x.dtype)
 
 
 def rounded(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -133,32 +212,16 @@ def rounded(x: Tensor) -> tuple[Tensor, Tensor]:
     return (x / scale).round_(), scale
 
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """What a model is computed with: the type between products, and a kind of product for each coding."""
-
-    dtype: torch.dtype
-    products: Mapping[CodeScheme, type[Product]]
-
-    def product(self, held: Held, bias: Tensor | None) -> Product:
-        """Codes with a scale for each group are multiplied as int4's are, whatever their width."""
-        grouped = held.scales is not None and held.scales.shape[1] > 1
-        return self.products["int4" if grouped else held.scheme](held, bias, self.dtype)
-
-
-EXACT = Recipe(torch.float32, {"int8": Dequantized, "int4": Dequantized, "f16": Dense, "bf16": Dense, "f32": Dense})
-
-
-def native(scheme: str) -> Recipe:
-    """What is fast on a processor: int8 products where there are codes, else products of the scheme's own type.
-
-    float16 is multiplied as float32: the product of a code and a scale has 11 significant bits, which bf16 would cut,
-    and few processors multiply float16.
-    """
-    products = {**EXACT.products, "int8": RowInt8, "int4": RoundedDequantized}
-    return Recipe(torch.bfloat16 if scheme == "bf16" else torch.float32, products)
-
-
-def _plus(out: Tensor, bias: Tensor | None) -> Tensor:
+def plus(out: Tensor, bias: Tensor | None) -> Tensor:
     """A float32 bias is added in float32, whatever type the product is in."""
     return out if bias is None else (out.float() + bias).to(out.dtype)
+
+
+def _compiling(x: Tensor) -> bool:
+    """Whether this is one token's product inside of what is being compiled."""
+    return x.shape[0] == 1 and bool(torch.compiler.is_compiling())
+
+
+def _fused(x: Tensor, weight: Tensor) -> Tensor:
+    """[1, out] in float32: written as a sum, it becomes one kernel that reads the codes and widens them on the way."""
+    return (weight * x.float()).sum(dim=-1)[None]

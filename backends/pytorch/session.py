@@ -6,10 +6,13 @@ from typing import Literal
 
 import torch
 
-from backends.pytorch import devices, facts
+from backends.pytorch import devices, facts, isa, libraries, numerics
+from backends.pytorch.compiling import compiled
+from backends.pytorch.decoder import Where
 from backends.pytorch.failures import translated
+from backends.pytorch.kinds import CPU, Kind
 from backends.pytorch.loading import Loaded, Loader
-from backends.pytorch.products import EXACT, native
+from backends.pytorch.recipes import EXACT, native
 from bench.api import Codes, check_same_rows, check_step
 from bench.errors import CaseError
 from bench.facts import MemoryUse, SessionFacts
@@ -17,38 +20,57 @@ from bench.types import Float32, Int32, LoadGroup, Prepared
 
 
 class TorchSession:
-    """One model on the processor."""
+    """One model on one device."""
 
-    def __init__(self, group: LoadGroup, prepared: Prepared):
+    def __init__(self, kind: Kind, group: LoadGroup, prepared: Prepared):
         case = group.first
-        self._capacity, self._batch = group.kv_capacity, group.batch
+        self._kind, self._capacity, self._batch = kind, group.kv_capacity, group.batch
         self._prefill_rows = max(case.workload.batch * case.workload.most_at_once for case in group.cases)
         self._length = self._rows = 0
         self._logits: torch.Tensor | None = None
         self._told: SessionFacts | None = None
         try:
-            self._device = devices.chosen(case.device)
-            devices.use_threads(case.options["threads"])
-            recipe = EXACT if case.fidelity == "exact" else native(case.scheme)
+            self._device = devices.chosen(kind, case.device)
+            devices.settle(kind, self._device)
+            self._free_before = devices.free_bytes(self._device)
+            self._switches = numerics.set_exact()
+            if case.options.get("ipex"):
+                self._switches["intel_extension_for_pytorch"] = (
+                    f"{devices.use_ipex()} is imported, and may replace kernels"
+                )
+            if kind is CPU:
+                isa.check(case.options["isa"], libraries.instruction_set())
+            devices.use_threads(case.options.get("threads"))
+            exact = case.fidelity == "exact"
+            recipe = EXACT if exact else native(case.scheme, on_processor=kind is CPU)
             with torch.inference_mode():
                 self._loaded: Loaded | None = Loader(prepared, self._device, recipe).load(group)
+                self._positions = torch.arange(self._capacity, device=self._device)
+            self._decode = compiled(kind, self._loaded.decoder, case)
         except Exception as error:
             raise translated(error, "open") from error
 
     def step(self, token_ids: Int32, want: Literal["last", "all"] = "last") -> Int32:
         rows, count = token_ids.shape
-        decoder = self._alive().decoder
         check_step((rows, count), self._length, self._batch, self._capacity)
         check_same_rows(rows, self._rows, self._length)
         try:
             with torch.inference_mode():
-                logits = decoder(torch.from_numpy(token_ids).to(self._device), self._length, want == "all")
+                logits = self._forward(torch.from_numpy(token_ids).to(self._device), want == "all")
                 ids: Int32 = logits[:, -1].argmax(dim=-1).to(torch.int32).cpu().numpy()
         except Exception as error:
             raise translated(error, "step") from error
         self._length, self._rows = self._length + count, rows
         self._logits = logits if want == "all" else logits[:, 0]
         return ids
+
+    def _forward(self, ids: torch.Tensor, every: bool) -> torch.Tensor:
+        """Logits after `ids`, at the next positions. What is compiled has one shape: all of the cache, and masks."""
+        decoder, stop = self._alive().decoder, self._length + ids.shape[1]
+        where: Where = slice(self._length, stop)
+        if ids.shape[1] > 1 or self._decode is None:
+            return decoder(ids, where, stop, every)
+        return self._decode(ids, self._positions[where], self._capacity)
 
     def logits(self) -> Float32:
         """Of the last step, on the host."""
@@ -69,20 +91,30 @@ class TorchSession:
         """Executes some tokens on a cache of their own, the first time."""
         loaded = self._alive()
         if self._told is None:
-            self._told = facts.read(loaded, self._prefill_rows)
+            here = facts.Here(self._kind, self._device, self._decode is not None, self._switches)
+            self._told = facts.read(loaded, here, self._prefill_rows)
         return self._told
 
     def memory(self) -> list[MemoryUse]:
-        """Weights, most of them pages of the prepared file, and the whole cache, which is allocated at once."""
-        loaded = self._alive()
-        return [MemoryUse(device=devices.CPU, weights_bytes=loaded.weight_bytes, kv_bytes=loaded.cache_bytes)]
+        """Weights and the whole cache, which is allocated at once; on a processor most weights are pages of a file."""
+        loaded, free = self._alive(), devices.free_bytes(self._device)
+        before = self._free_before
+        return [
+            MemoryUse(
+                device=str(self._device),
+                weights_bytes=loaded.weight_bytes,
+                kv_bytes=loaded.cache_bytes,
+                allocator_peak_bytes=devices.peak_bytes(self._device),
+                device_delta_bytes=None if before is None or free is None else before - free,
+            )
+        ]
 
     def fed(self, tensor: str) -> Codes | None:
         """Read from the tensors that the products read."""
         return self._alive().codes(tensor)
 
     def close(self) -> None:
-        self._logits = self._loaded = None
+        self._logits = self._loaded = self._decode = None
 
     def _alive(self) -> Loaded:
         if self._loaded is None:

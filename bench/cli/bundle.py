@@ -12,6 +12,7 @@ from bench import registry
 from bench.cli.display import display
 from bench.cli.setup import lines_to
 from bench.environments import bundling
+from bench.types import Requirements
 from bench.units import render_bytes
 
 
@@ -21,13 +22,13 @@ from bench.units import render_bytes
 def bundle(folder: Path, backends: tuple[str, ...]) -> None:
     """Collect in DIR what this project and the runtimes of BACKENDs are installed from.
 
-    Without any: those of all backends for which nothing must be compiled.
+    Without any: those of all backends for which nothing must be compiled and whose download is known.
 
     bench bundle /media/stick/bench-wheels onnx
     """
     adapters = [registry.load(name) for name in backends or registry.names()]
     if not backends:
-        adapters = [each for each in adapters if not each.requirements(None).native]
+        adapters = [each for each in adapters if _is_light(each.requirements(None))]
     folder = folder.expanduser().absolute()
     with display() as watcher:
         wheels = bundling.bundle(folder, adapters, lines_to(watcher))
@@ -45,3 +46,8 @@ def bundle(folder: Path, backends: tuple[str, ...]) -> None:
     click.echo(f"    scripts/bench run --backend {extras or 'null'} --model smollm2-135m-int8")
     click.echo("or, without a checkout:")
     click.echo(f"    python3 -m venv evenbench && evenbench/bin/pip install {wheel}")
+
+
+def _is_light(needed: Requirements) -> bool:
+    """Whether it is collected unasked: a vendor's runtime may be gigabytes, which only its adapter could tell."""
+    return not needed.native and (not needed.packages or needed.download_bytes is not None)

@@ -53,6 +53,7 @@ class Names(click.ParamType[tuple[str, ...]]):
 @click.option("--workload", "workloads", type=Names(), default="pp512,tg128", show_default=True)
 @click.option("--device", "devices", type=Names(), help="Devices, as the backend names them.")
 @click.option("--provider", metavar="EP", help="ONNX Runtime execution provider.")
+@click.option("--isa", metavar="I", help="Instruction set that a processor's kernels are held to, as in avx2.")
 @click.option("--fidelity", type=click.Choice(["native", "exact"]), default="native", show_default=True)
 @click.option("--weights", default="synthetic", show_default=True, help="synthetic, or a GGUF file.")
 @click.option("--launches", type=int, default=1, show_default=True, help="Fresh processes; 5 to publish.")
@@ -71,6 +72,7 @@ class Names(click.ParamType[tuple[str, ...]]):
 @click.option("--resume", is_flag=True, help="Execute what the last interrupted sweep still misses.")
 def run(
     devices: tuple[str, ...] | None,
+    isa: str | None,
     options: tuple[str, ...],
     budget: str | None,
     timeout: str | None,
@@ -97,7 +99,11 @@ def run(
         flag, noun = ("--model", "models") if asked["backends"] else ("--backend", "backends")
         raise UsageError("is missing", where=flag, remedy=f"`bench list {noun}` shows what there is")
     told = {
-        "request": {**asked, "devices": devices or (None,), "options": _pairs(options)},
+        "request": {
+            **asked,
+            "devices": devices or (None,),
+            "options": _pairs([*options, f"isa={isa}"] if isa else options),
+        },
         "budget_s": _duration("--budget", budget) if budget else None,
         "timeout_s": _duration("--timeout", timeout) if timeout else None,
         "model_files": [str(path.absolute()) for path in model_files],

@@ -12,7 +12,19 @@ import torch
 
 from backends.pytorch import Cpu, weights
 from backends.pytorch.failures import translated
-from backends.pytorch.products import Held, RoundedDequantized, RowInt8, native, rounded
+from backends.pytorch.packed import PackedInt4, PackedInt8
+from backends.pytorch.products import (
+    Dense,
+    DenseBf16,
+    DenseF16,
+    Held,
+    RoundedDequantized,
+    RowInt8,
+    SignedInt8,
+    WidenedDequantized,
+    rounded,
+)
+from backends.pytorch.recipes import native
 from bench.api import Codes
 from bench.conformance.models import Variant
 from bench.conformance.subject import Subject
@@ -58,11 +70,10 @@ def test_products_round_their_inputs_by_token(subject: Subject) -> None:
     inputs[1] = 0
     codes, scale = rounded(inputs)
     assert codes.abs().max() == 127 and not codes[1].any() and torch.isfinite(scale).all()
-    for scheme, kind in (("int8", RowInt8), ("int4", RoundedDequantized)):
-        weight = held(subject.artifact(Variant(scheme=scheme)).tensor("blk.0.ffn_down.weight"))
-        product = native(scheme).product(by_row(weight) if scheme == "int8" else weight, torch.ones(256))
+    weight = held(subject.artifact(Variant()).tensor("blk.0.ffn_down.weight"))
+    for kind, each in ((RowInt8, by_row(weight)), (SignedInt8, by_row(weight)), (RoundedDequantized, weight)):
+        product = kind(each, torch.ones(256), torch.float32)
         expected = (codes * scale).double() @ weight.values(torch.float32).double().T + 1
-        assert isinstance(product, kind)
         torch.testing.assert_close(product(inputs).double(), expected, rtol=1e-5, atol=1e-5)
 
 
@@ -76,7 +87,7 @@ def test_int8_with_a_scale_for_each_group_is_not_multiplied_by_row(subject: Subj
     blocks = codes.stored().copy()
     blocks["scale"][:, ::2] *= 2
     weight = held(Codes("int8", blocks))
-    product = native("int8").product(weight, None)
+    product = native("int8", on_processor=True).product(weight, None)
     assert isinstance(product, RoundedDequantized)
     inputs = torch.eye(352)[:5] * 127  # each is rounded to itself
     torch.testing.assert_close(product(inputs) / 127, weight.values(torch.float32)[:, :5].T)
@@ -86,8 +97,9 @@ def test_int8_with_a_scale_for_each_group_is_not_multiplied_by_row(subject: Subj
     ("scheme", "fidelity", "classes", "matmul", "kept"),
     [
         ("int8", "native", ("a8-token",), "aten::_int_mm", "int8 row"),
-        ("int4", "native", ("a8-token",), "aten::_int_mm, aten::mm", "int4 group 32"),
-        ("fp16", "native", ("f32",), "aten::mm", "f16 held as f32"),
+        ("int4", "native", ("bf16",), "aten::_weight_int4pack_mm_for_cpu, aten::_weight_int8pack_mm", "int4 group 32"),
+        ("fp16", "native", ("f16",), "aten::mm", "f16"),
+        ("fp16", "exact", ("f32",), "aten::mm", "f16 held as f32"),
         ("bf16", "native", ("bf16",), "aten::mm", "bf16"),
         ("bf16", "exact", ("f32",), "aten::mm", "bf16 held as f32"),
         ("int8", "exact", ("f32",), "aten::mm", "int8 row"),
@@ -110,7 +122,7 @@ def test_facts_are_those_of_the_operators(
 
 def test_threads_are_those_asked_for_and_torchs_own_again(subject: Subject) -> None:
     own = torch.get_num_threads()
-    options = {"threads": own + 1}
+    options = subject.case(Variant()).options | {"threads": own + 1}
     with subject.opened(Variant(), options=options) as session:
         assert session.facts().threads == own + 1
     with subject.opened(Variant()) as session:
@@ -124,12 +136,73 @@ def test_threads_are_those_asked_for_and_torchs_own_again(subject: Subject) -> N
         (MemoryError(), "out of memory"),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied\nmore"), "mat1 and mat2 shapes cannot be multiplied"),
         (ValueError(), "ValueError"),
+        (
+            RuntimeError("backend='inductor' raised:\nOSError: no c++\n\nmore"),
+            "backend='inductor' raised: OSError: no c++",
+        ),
     ],
 )
 def test_torchs_errors_are_one_line(error: Exception, what: str) -> None:
     found = translated(error, "step")
     assert isinstance(found, CaseError) and found.what == what and "\n" not in str(found)
     assert translated(found, "open") is found
+
+
+def random_int4(rows: int, columns: int) -> Held:
+    generator = torch.Generator().manual_seed(rows)
+    stored = torch.randint(0, 256, (rows, columns // 2), dtype=torch.uint8, generator=generator)
+    return Held("int4", stored, torch.rand(rows, columns // 32, generator=generator).half())
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(16, 32), (64, 352), (80, 64), (192, 96)])
+def test_packed_codes_are_what_they_were_in_every_bit(rows: int, columns: int) -> None:
+    weight = random_int4(rows, columns)
+    product = PackedInt4(weight, None, torch.bfloat16)
+    assert torch.equal(product.held.stored(), weight.numbers) and product.held.scales is weight.scales
+    assert not torch.equal(product.held.numbers, weight.numbers)
+    one = torch.eye(columns, dtype=torch.bfloat16)[::7]  # each picks a column: code × scale, rounded once at the end
+    expected = weight.values(torch.float32).T[::7]
+    torch.testing.assert_close(product(one).float(), expected, rtol=2**-7, atol=0)
+
+
+def test_the_scales_of_packed_codes_lose_no_bit() -> None:
+    scales = torch.arange(1, 0x7C00, dtype=torch.int16).view(torch.float16).float()  # all that are positive and finite
+    high = scales.bfloat16()
+    assert torch.equal(high.float() + (scales - high.float()).bfloat16().float(), scales)
+
+
+def test_what_the_kernel_of_int4_does_not_take_is_widened() -> None:
+    recipe = native("int4", on_processor=True)
+    assert isinstance(recipe.product(random_int4(24, 64), None), WidenedDequantized)
+    assert isinstance(recipe.product(random_int4(32, 64), None), PackedInt4)
+
+
+def test_the_head_of_int4_models_is_scaled_after_its_codes(subject: Subject) -> None:
+    weight = by_row(held(subject.artifact(Variant()).tensor("blk.0.ffn_down.weight")))
+    inputs = torch.randn(2, 352, generator=torch.Generator().manual_seed(1)).bfloat16()
+    expected = inputs.float() @ weight.values(torch.float32).T + 1
+    found = PackedInt8(weight, torch.ones(256), torch.bfloat16)(inputs).float()
+    assert (found - expected).norm() < 2**-8 * expected.norm()
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [(DenseF16, torch.float16), (DenseBf16, torch.bfloat16)])
+def test_halves_are_multiplied_alike_by_few_rows_and_by_many(kind: type[Dense], dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(1)
+    weight = Held("f16", torch.randn(48, 64, generator=generator).to(dtype))
+    inputs = torch.randn(40, 64, generator=generator).to(dtype)
+    product = kind(weight, torch.ones(48), dtype)
+    expected = inputs.double() @ weight.numbers.double().T + 1
+    for rows in (1, 2, DenseF16.MOST_ROWS, 40):
+        found = product(inputs[:rows]).double()
+        assert found.shape == (rows, 48) and (found - expected[:rows]).norm() < 2**-8 * expected[:rows].norm()
+    assert torch._C._get_mkldnn_enabled()
+
+
+def test_where_products_saturate_the_sums_are_those_of_whole_numbers(subject: Subject) -> None:
+    weight = by_row(held(subject.artifact(Variant()).tensor("blk.0.ffn_down.weight")))
+    inputs = torch.randn(3, 352, generator=torch.Generator().manual_seed(1))
+    plain, signed = (kind(weight, torch.ones(256), torch.float32) for kind in (RowInt8, SignedInt8))
+    assert torch.equal(plain(inputs), signed(inputs))
 
 
 def test_no_accelerator_is_known() -> None:
