@@ -30,12 +30,15 @@ STATUS = Path("/proc/self/status")
 
 @dataclass(frozen=True, slots=True)
 class Here:
-    """Where a session computes: its device, whether decode is compiled, and what the switches of numerics.py say."""
+    """Where a session computes: its device, what the switches of numerics.py say, and decode where it is compiled.
+
+    `decode` executes one step as the session does, which leaves nothing that a later step could see.
+    """
 
     kind: Kind
     device: torch.device
-    compiled: bool
     switches: Mapping[str, str]
+    decode: Callable[[], object] | None = None
 
 
 def read(loaded: Loaded, here: Here, rows: int) -> SessionFacts:
@@ -82,7 +85,8 @@ class _Watched(TorchDispatchMode):  # type: ignore[misc]
             _step(decoder, device, 0, 1)
             with self:
                 _step(decoder, device, 1, count)
-        self._below = _below(here, lambda: _step(decoder, device, 1, count))
+        compiled = here.decode if count == 1 else None
+        self._below = _below(here, compiled or (lambda: _step(decoder, device, 1, count)))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -121,12 +125,12 @@ def _step(decoder: Decoder, device: torch.device, start: int, count: int) -> tor
 
 def _below(here: Here, work: Callable[[], object]) -> dict[str, list[str]]:
     """Kernels that torch calls for `work`: on a processor as its libraries tell, else as the profiler sees them."""
-    if here.kind is CPU:
-        with torch.inference_mode():
-            calls = libraries.listening(work).calls
-        called = any(call.startswith("oneDNN") for call in calls)
-        return {"libraries": calls, "generated": libraries.generated() if called else []}
-    return {"device": libraries.profiled(work, here.device)}
+    with torch.inference_mode():
+        if here.kind is not CPU:
+            return {"device": libraries.profiled(work, here.device)}
+        calls = libraries.listening(work).calls
+    called = any(call.startswith("oneDNN") for call in calls)
+    return {"libraries": calls, "generated": libraries.generated() if called else []}
 
 
 def _weights(loaded: Loaded) -> str:
@@ -148,8 +152,13 @@ def _told(loaded: Loaded, here: Here) -> list[tuple[str, str]]:
         ("tensors of the model", "types and bytes of weights and cache"),
         *here.switches.items(),
     ]
-    if here.compiled:
-        told.append(("torch.compile", "decode is compiled: its operators are those before they were fused"))
+    if here.decode:
+        told.append(
+            (
+                "torch.compile",
+                "decode is compiled: its operators are those before they were fused, its kernels those that execute",
+            )
+        )
     return [*told, *(_of_the_processor() if here.kind is CPU else _of_the_device(here))]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -91,9 +92,17 @@ class TorchSession:
         """Executes some tokens on a cache of their own, the first time."""
         loaded = self._alive()
         if self._told is None:
-            here = facts.Here(self._kind, self._device, self._decode is not None, self._switches)
+            here = facts.Here(self._kind, self._device, self._switches, self._compiled_step())
             self._told = facts.read(loaded, here, self._prefill_rows)
         return self._told
+
+    def _compiled_step(self) -> Callable[[], object] | None:
+        """Executes the compiled step at the next position, which a real one fills again; None where there is none."""
+        decode, next_one = self._decode, self._positions[self._length : self._length + 1]
+        if decode is None or not len(next_one):
+            return None
+        ids = torch.zeros((self._rows or 1, 1), dtype=torch.int32, device=self._device)
+        return lambda: decode(ids, next_one, self._capacity)
 
     def memory(self) -> list[MemoryUse]:
         """Weights and the whole cache, which is allocated at once; on a processor most weights are pages of a file."""

@@ -68,9 +68,11 @@ def probe_tells_versions(subject: Subject) -> None:
 
 
 def requirements_name_packages(subject: Subject) -> None:
-    """requirements() names packages for the default, and refuses an accelerator it has never heard of by UsageError."""
-    packages = subject.backend.requirements(None).packages
-    demand(packages or not subject.backend.computes, "nothing to install")
+    """requirements() names packages for the default, or says in its notes where to get what pip cannot bring; and
+    refuses an accelerator it has never heard of by UsageError.
+    """
+    needed = subject.backend.requirements(None)
+    demand(needed.packages or needed.notes or not subject.backend.computes, "nothing to install, and no word of it")
     try:
         packages = subject.backend.requirements("no-such-accelerator").packages
     except UsageError:

@@ -70,7 +70,8 @@ def want(backend: Backend, target: str, accelerator: str | None, python: str) ->
     """What is to be installed for a backend; UsageError where nothing can, PrerequisiteError for an unfit Python."""
     requirements = backend.requirements(accelerator)
     if not requirements.packages:
-        raise UsageError("needs no environment: it has no runtime", where=f"backend {backend.name}")
+        what = "pip cannot bring its runtime" if backend.computes else "needs no environment: it has no runtime"
+        raise UsageError(what, where=f"backend {backend.name}", remedy=requirements.notes)
     if not re.fullmatch(r"\w[\w.-]*", backend.name):
         raise UsageError(f"{backend.name!r} cannot name a folder", where=target)
     return Wanted(

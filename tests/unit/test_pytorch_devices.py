@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,6 +20,7 @@ from bench import registry
 from bench.conformance import contract, manners, numbers, stepping
 from bench.conformance.models import Variant
 from bench.conformance.subject import Subject
+from bench.environments.installing import want
 from bench.errors import PrerequisiteError, UsageError
 from bench.types import LoadGroup, Option, Workload
 from tests import fakes, standin
@@ -108,6 +110,12 @@ def test_an_extension_that_breaks_is_one_line(monkeypatch: pytest.MonkeyPatch, n
     monkeypatch.setattr(devices, "import_module", broken)
     with pytest.raises(PrerequisiteError, match=f"{kind.extension} cannot be imported: libascendcl.so"):
         devices.ready(kind)
+
+
+@pytest.mark.parametrize("name", ["musa", "mlu"])
+def test_what_pip_cannot_bring_is_not_installed(name: str) -> None:
+    with pytest.raises(UsageError, match=r"pip cannot bring its runtime; use .*image"):
+        want(registry.load(name), registry.target(name), None, sys.executable)
 
 
 def test_a_build_for_another_maker_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,6 +262,11 @@ def test_compiled_decode_errs_as_its_class_predicts(
     variant = Variant(model="qwen2", scheme=scheme, fidelity="native")
     with subject.opened(variant) as session:
         assert any(entry.source == "torch.compile" for entry in session.facts().evidence)
+        told = [session.step(np.array([[token]], np.int32)).tolist() for token in (1, 2)]
+        session.rewind(1)
+        session._told = None  # type: ignore[attr-defined]
+        session.facts()  # executes the compiled step once more, behind what is filled
+        assert session.step(np.array([[2]], np.int32)).tolist() == told[1]
     numbers.native_errs_as_its_class_predicts(subject, variant)
     stepping.rewind_forgets_the_rest(subject, variant)
 
