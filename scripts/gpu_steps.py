@@ -63,11 +63,13 @@ class Check:
         self.say(f"{self._done:2}/{total} {step.name:25}", end="")
         began_s, before = time.monotonic(), self._records()
         code, log = self.call(step, dict(os.environ))
-        note = told(log, self._records() - before)
+        note, new = "", self._records() - before
+        if new or code is not None:  # the last line of what was ended says nothing
+            note = told(log, new)
         if code != 0:
             why = f"longer than {render_duration(self._limit_s)}" if code is None else f"exit {code}"
-            self._failed.append(f"{step.name}: {why}: {note}; log: {log.relative_to(self.out)}")
-            note = f"FAILED: {why}: {note}"
+            note = f"FAILED: {why}" + (f": {note}" if note else "")
+            self._failed.append(f"{step.name}: {note[8:200]}; log: {log.relative_to(self.out)}")
         self.say(f"{render_duration(time.monotonic() - began_s):>7} {note}"[: COLUMNS - 31])
 
     def call(self, step: Step, variables: dict[str, str]) -> tuple[int | None, Path]:
