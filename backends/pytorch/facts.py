@@ -25,7 +25,7 @@ MOST_ROWS = 128
 TYPES: dict[torch.dtype, Compute] = {torch.float32: "f32", torch.float16: "f16", torch.bfloat16: "bf16"}
 PRODUCTS = ("mm", "addmm", "bmm", "linear", "_int_mm", "_weight_int4pack_mm_for_cpu", "_weight_int8pack_mm")
 ATTENTION = "scaled_dot_product"
-STATUS = Path("/proc/self/status")
+STATUS, ROLLUP = Path("/proc/self/status"), Path("/proc/self/smaps_rollup")
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +185,8 @@ def _of_the_processor() -> list[tuple[str, str]]:
             ("arch_prctl", f"the kernel {'lets' if permitted else 'does not let'} this process use AMX's tiles")
         )
     told += [("environment", f"{name}={os.environ[name]}") for name in isa.TOLD if name in os.environ]
-    return told + [("/proc/self/status", line) for line in _allowed()]
+    told += [("/proc/self/smaps_rollup", line) for line in _lines(ROLLUP, "AnonHugePages")]
+    return told + [("/proc/self/status", line) for line in _lines(STATUS, "Cpus_allowed_list", "Mems_allowed_list")]
 
 
 def _capabilities() -> list[str]:
@@ -195,9 +196,10 @@ def _capabilities() -> list[str]:
     return sorted(name for name, has in found.items() if has is True and name.startswith(("avx", "amx", "sve", "sme")))
 
 
-def _allowed() -> list[str]:
-    """Processors and memory nodes that this process may use, as numactl and containers set them (Linux)."""
-    if not STATUS.exists():
+def _lines(path: Path, *names: str) -> list[str]:
+    """What Linux tells of this process: processors and memory nodes that it may use, memory in huge pages."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
         return []
-    wanted = ("Cpus_allowed_list", "Mems_allowed_list")
-    return [" ".join(line.split()) for line in STATUS.read_text().splitlines() if line.startswith(wanted)]
+    return [" ".join(line.split()) for line in lines if line.startswith(names)]

@@ -55,12 +55,13 @@ class Loaded:
 
 
 class Loader:
-    """Reads a prepared folder. Codes stay maps of its file; only what is multiplied in another type is copied."""
+    """Reads a prepared folder. Codes are what lies in its file, in its own pages or, with `resident`, in ours."""
 
-    def __init__(self, prepared: Prepared, device: torch.device, recipe: Recipe):
+    def __init__(self, prepared: Prepared, device: torch.device, recipe: Recipe, *, resident: bool = False):
         self.arch = Arch.from_json(prepared.notes["arch"])
         self._inv_freq = torch.tensor(prepared.notes["inv_freq"], dtype=torch.float64)
-        self._path, self._device, self._recipe = Path(prepared.path, weights.FILE), device, recipe
+        self._file = (weights.resident if resident else weights.mapped)(Path(prepared.path, weights.FILE))
+        self._device, self._recipe = device, recipe
         self._stored = {name: Stored.from_json(told) for name, told in prepared.notes["stored"].items()}
         self._held: dict[str, Held] = {}
         self._products: dict[str, Product] = {}
@@ -98,10 +99,10 @@ class Loader:
         """As it is stored, on the device; the same tensor each time."""
         if name not in self._held:
             stored = self._stored[name]
-            scales = stored.scales(self._path) if stored.scales_shape else None
+            scales = stored.scales(self._file) if stored.scales_shape else None
             self._held[name] = Held(
                 stored.scheme,
-                self._placed(stored.numbers(self._path), stored.scheme),
+                self._placed(stored.numbers(self._file), stored.scheme),
                 None if scales is None else self._placed(scales, "f16"),
             )
         return self._held[name]

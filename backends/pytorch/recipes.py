@@ -30,10 +30,14 @@ GROUPED = "int8 grouped"
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """The type between products, and the product for each coding."""
+    """The type between products, and the product for each coding.
+
+    `in_place`: weights are read as they lie in the prepared file, step after step.
+    """
 
     dtype: torch.dtype
     products: Mapping[str, type[Product]]
+    in_place: bool = True
 
     def product(self, held: Held, bias: Tensor | None) -> Product:
         """What multiplies by `held`."""
@@ -46,7 +50,7 @@ class Recipe:
 
 _PLAIN: Mapping[str, type[Product]] = {"f16": Dense, "bf16": Dense, "f32": Dense}
 _CODES: Mapping[str, type[Product]] = {"int8": Dequantized, GROUPED: Dequantized, "int4": Dequantized}
-EXACT = Recipe(torch.float32, {**_PLAIN, **_CODES})
+EXACT = Recipe(torch.float32, {**_PLAIN, **_CODES}, in_place=False)
 
 _ROUNDED: Mapping[str, type[Product]] = {**_PLAIN, "int8": RowInt8, GROUPED: RoundedDequantized}
 _PACKED: Mapping[str, type[Product]] = {
@@ -63,7 +67,7 @@ _HALVES: Mapping[str, type[Product]] = {
 }
 _PROCESSOR: Mapping[str, Recipe] = {
     "int8": Recipe(torch.float32, _ROUNDED),
-    "int4": Recipe(torch.bfloat16, _PACKED),
+    "int4": Recipe(torch.bfloat16, _PACKED, in_place=False),
     "fp16": Recipe(torch.float16, {**_PLAIN, "f16": DenseF16}),
     "bf16": Recipe(torch.bfloat16, {**_PLAIN, "bf16": DenseBf16}),
 }

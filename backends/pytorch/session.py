@@ -45,7 +45,8 @@ class TorchSession:
             exact = case.fidelity == "exact"
             recipe = EXACT if exact else native(case.scheme, on_processor=kind is CPU)
             with torch.inference_mode():
-                self._loaded: Loaded | None = Loader(prepared, self._device, recipe).load(group)
+                loader = Loader(prepared, self._device, recipe, resident=kind is CPU and recipe.in_place)
+                self._loaded: Loaded | None = loader.load(group)
                 self._positions = torch.arange(self._capacity, device=self._device)
             self._decode = compiled(kind, self._loaded.decoder, case)
         except Exception as error:

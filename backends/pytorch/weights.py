@@ -6,7 +6,9 @@ where all of a row are equal, else one for 32 columns. All else lies as it is.
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,10 +21,12 @@ from bench.types import Arch
 
 FILE = "weights.bin"
 ALIGNMENT_BYTES = 64
+AT_ONCE_BYTES = 64 << 20
 STACKS = {"attn_qkv": ("attn_q", "attn_k", "attn_v"), "ffn_gate_up": ("ffn_gate", "ffn_up")}
 _DTYPES: Mapping[CodeScheme, str] = {"int8": "i1", "int4": "u1", "f16": "<f2", "bf16": "<u2", "f32": "<f4"}
 
 Numbers = npt.NDArray[Any]
+Buffer = mmap.mmap
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,13 +43,37 @@ class Stored:
     def from_json(cls, told: Mapping[str, Any]) -> Stored:
         return cls(**{**told, "shape": tuple(told["shape"]), "scales_shape": tuple(told["scales_shape"])})
 
-    def numbers(self, path: Path) -> Numbers:
-        """Codes (int4 as bytes [rows, columns / 2]) or plain numbers: a private map, which torch may own."""
+    def numbers(self, file: Buffer) -> Numbers:
+        """Codes (int4 as bytes [rows, columns / 2]) or plain numbers, as they lie in `file`."""
         shape = (*self.shape[:-1], self.shape[-1] // 2) if self.scheme == "int4" else self.shape
-        return np.memmap(path, _DTYPES[self.scheme], mode="c", offset=self.offset, shape=shape)
+        numbers: Numbers = np.ndarray(shape, _DTYPES[self.scheme], file, self.offset)
+        return numbers
 
-    def scales(self, path: Path) -> Numbers:
-        return np.memmap(path, "<f2", mode="c", offset=self.scales_offset, shape=self.scales_shape)
+    def scales(self, file: Buffer) -> Numbers:
+        scales: Numbers = np.ndarray(self.scales_shape, "<f2", file, self.scales_offset)
+        return scales
+
+
+def mapped(path: Path) -> Buffer:
+    """The file's own pages; what is written to them, which nobody does, stays in this process."""
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+
+
+def resident(path: Path) -> Buffer:
+    """A copy of the file in this process's memory, in huge pages where the system gives them.
+
+    Through small pages a processor reads weights more slowly than its memory delivers them.
+    """
+    copy = mmap.mmap(-1, path.stat().st_size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError, AttributeError):  # a kernel without them, a system without the call
+        copy.madvise(mmap.MADV_HUGEPAGE)
+    with path.open("rb", buffering=0) as file:
+        view = memoryview(copy)
+        done = 0
+        while read := file.readinto(view[done : done + AT_ONCE_BYTES]):
+            done += read
+    return copy
 
 
 def parts(names: Iterable[str]) -> dict[str, list[str]]:

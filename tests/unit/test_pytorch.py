@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -49,12 +50,13 @@ def test_what_is_written_is_mapped_back_bit_by_bit(subject: Subject, scheme: str
     told = json.loads(json.dumps({n: asdict(s) for n, s in weights.write(artifact, tmp_path / "w", print).items()}))
     stored = {name: weights.Stored.from_json(entry) for name, entry in told.items()}
     assert "blk.0.attn_qkv.bias" in stored and "blk.0.attn_q.weight" not in stored
-    for name in artifact.names():
-        place, rows = weights.rows_of(artifact.arch, name)
-        entry = stored[place]
-        scales = entry.scales(tmp_path / "w")[rows] if entry.scales_shape else None
-        found = weights.codes(entry.scheme, entry.numbers(tmp_path / "w")[rows], scales)
-        assert found.same_bits(artifact.tensor(name)), name
+    for file in (weights.mapped(tmp_path / "w"), weights.resident(tmp_path / "w")):
+        for name in artifact.names():
+            place, rows = weights.rows_of(artifact.arch, name)
+            entry = stored[place]
+            scales = entry.scales(file)[rows] if entry.scales_shape else None
+            found = weights.codes(entry.scheme, entry.numbers(file)[rows], scales)
+            assert found.same_bits(artifact.tensor(name)), name
 
 
 @pytest.mark.parametrize("scheme", ["int8", "int4"])
@@ -196,6 +198,20 @@ def test_halves_are_multiplied_alike_by_few_rows_and_by_many(kind: type[Dense], 
         found = product(inputs[:rows]).double()
         assert found.shape == (rows, 48) and (found - expected[:rows]).norm() < 2**-8 * expected[:rows].norm()
     assert torch._C._get_mkldnn_enabled()
+
+
+@pytest.mark.skipif(not shutil.which("c++"), reason="torch.compile needs a C++ compiler for a processor")
+@pytest.mark.filterwarnings("ignore")  # torch's compiler warns of its own code
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_decode_can_be_compiled_on_a_processor_too(subject: Subject, scheme: str) -> None:
+    variant = Variant(model="qwen2", scheme=scheme, fidelity="native")
+    told = []
+    for compiled in (False, True):
+        with subject.opened(variant, options=subject.case(variant).options | {"compile": compiled}) as session:
+            session.step(np.array([[1, 2, 3]], np.int32))
+            session.step(np.array([[4]], np.int32))
+            told.append(session.logits())
+    assert np.abs(told[0] - told[1]).max() < 0.1 * np.abs(told[0]).max()
 
 
 def test_where_products_saturate_the_sums_are_those_of_whole_numbers(subject: Subject) -> None:
