@@ -11,8 +11,8 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from backends.pytorch.decoder import Decoder
 from backends.pytorch.kinds import CPU, Kind
+from backends.pytorch.loading import Loaded
 from bench.errors import PrerequisiteError
 from bench.types import Case
 
@@ -26,7 +26,7 @@ def wanted(kind: Kind, case: Case) -> bool:
     return case.fidelity == "native" and (kind.compiled if asked is None else bool(asked))
 
 
-def compiled(kind: Kind, decoder: Decoder, case: Case) -> Step | None:
+def compiled(kind: Kind, loaded: Loaded, case: Case) -> Step | None:
     """Decode for `case`, compiled at its first step; None where it is not wanted. Nothing falls back to less."""
     if not wanted(kind, case):
         return None
@@ -37,9 +37,9 @@ def compiled(kind: Kind, decoder: Decoder, case: Case) -> Step | None:
             remedy="install the triton of this torch, or --set compile=off",
         )
     torch.compiler.reset()  # it counts how often a function is compiled, and refuses the ninth decoder of a process
-    for tensor in _kept(decoder):
+    for tensor in _kept(loaded):
         torch._dynamo.mark_static_address(tensor)  # else a replayed graph would copy the cache and all weights first
-    step: Step = torch.compile(decoder.__call__, fullgraph=True, dynamic=False, options=_options(kind))
+    step: Step = torch.compile(loaded.decoder.__call__, fullgraph=True, dynamic=False, options=_options(kind))
     return step
 
 
@@ -54,7 +54,10 @@ def _options(kind: Kind) -> dict[str, bool]:
     return {name: value for name, value in wanted.items() if name in known}
 
 
-def _kept(decoder: Decoder) -> Iterator[Tensor]:
-    """What stays where it is between steps."""
-    yield from decoder.keys
-    yield from decoder.values
+def _kept(loaded: Loaded) -> Iterator[Tensor]:
+    """What stays where it is between steps: the cache, the weights, and what products made of them."""
+    yield from (*loaded.decoder.keys, *loaded.decoder.values)
+    for held in loaded.held.values():
+        yield from (tensor for tensor in (held.numbers, held.scales) if tensor is not None)
+    for product in loaded.products.values():
+        yield from (tensor for tensor in vars(product).values() if isinstance(tensor, Tensor))

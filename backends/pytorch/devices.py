@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from backends.pytorch import isa
 from backends.pytorch.kinds import CPU, Kind, maker
 from bench.errors import PrerequisiteError
 from bench.types import Device
@@ -133,26 +134,30 @@ def wait(device: torch.device) -> None:
 
 def free_bytes(device: torch.device) -> int | None:
     """What the device's memory has left; None for the processor, or where it does not tell."""
-    tell = getattr(getattr(torch, device.type), "mem_get_info", None)
-    return int(tell(device)[0]) if tell and device.type != CPU.word else None
+    tell = _function(device, "mem_get_info")
+    return int(tell(device)[0]) if tell else None
 
 
 def peak_bytes(device: torch.device) -> int | None:
     """The most that torch's allocator has had in use on the device; None for the processor, or where it is not told."""
-    tell = getattr(getattr(torch, device.type), "max_memory_allocated", None)
-    return int(tell(device)) if tell and device.type != CPU.word else None
+    tell = _function(device, "max_memory_allocated")
+    return int(tell(device)) if tell else None
 
 
 def hand_back(device: torch.device) -> None:
     """What torch keeps of the device's memory for later, for others."""
-    empty = getattr(getattr(torch, device.type), "empty_cache", None)
-    if empty and device.type != CPU.word:
+    if empty := _function(device, "empty_cache"):
         empty()
 
 
 def use_threads(count: int | None) -> None:
     """So many from now on in this process; None: as many as torch takes by itself."""
     torch.set_num_threads(count or _THREADS)
+
+
+def _function(device: torch.device, name: str) -> Any:
+    """Of torch's module about the device; None for the processor, or where the module has no such function."""
+    return None if device.type == CPU.word else getattr(getattr(torch, device.type), name, None)
 
 
 def _import(kind: Kind) -> None:
@@ -194,9 +199,4 @@ def _version(package: str) -> str:
 
 def _processor() -> str:
     """As the system names it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
+    return isa.told(isa.CPUINFO, "model name") or platform.processor() or platform.machine()

@@ -106,12 +106,16 @@ def possible(present: tuple[str, ...]) -> list[str]:
 
 def flags(cpuinfo: Path = CPUINFO) -> tuple[str, ...]:
     """Of the first processor, as Linux names them, in its order; none where that cannot be read."""
+    return tuple(told(cpuinfo, "flags", "Features").split())
+
+
+def told(cpuinfo: Path, *keys: str) -> str:
+    """The first value under one of `keys`; empty where there is none."""
     try:
         lines = cpuinfo.read_text().splitlines()
     except OSError:
-        return ()
-    told = (line.partition(":")[2] for line in lines if line.startswith(("flags", "Features")))
-    return tuple(next(told, "").split())
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(keys)), "")
 
 
 def binding(pinned: bool | None) -> dict[str, str]:

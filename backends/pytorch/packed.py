@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from backends.pytorch.products import Held, plus
+from backends.pytorch.products import Held, RowScaled, plus, unpacked
 from bench.api import GROUP
 from bench.facts import Activations
 
@@ -55,7 +55,7 @@ class PackedInt4:
     def __init__(self, held: Held, bias: Tensor | None, dtype: torch.dtype):
         assert held.scales is not None
         at_once = max(1, AT_ONCE_BYTES // held.numbers.shape[1] // BLOCK_ROWS) * BLOCK_ROWS
-        packed = torch.cat([_pack(_codes(block)) for block in held.numbers.split(at_once)])
+        packed = torch.cat([_pack(unpacked(block).to(torch.int32)) for block in held.numbers.split(at_once)])
         self.held: Held = PackedHeld(held.scheme, packed, held.scales)
         self._bias = bias
         scales = held.scales.float()
@@ -71,15 +71,13 @@ class PackedInt4:
         return plus(high + low, self._bias).to(x.dtype)
 
 
-class PackedInt8:
+class PackedInt8(RowScaled):
     """int8 codes with one scale a row."""
 
     name: ClassVar[str] = "_weight_int8pack_mm, × scales"
-    activations: ClassVar[Activations | None] = None
 
     def __init__(self, held: Held, bias: Tensor | None, dtype: torch.dtype):
-        assert held.scales is not None
-        self.held, self._bias, self._scales = held, bias, held.scales.float().flatten()
+        super().__init__(held, bias, dtype)
         self._ones = torch.ones(len(self._scales), dtype=dtype)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -90,12 +88,6 @@ class PackedInt8:
 def packable(held: Held) -> bool:
     """Whether the kernel of int4 takes a weight of this shape."""
     return int(held.numbers.shape[0]) % LEAST_ROWS == 0
-
-
-def _codes(stored: Tensor) -> Tensor:
-    """Bytes of Q4_0 [rows, in / 2] as codes from 0 to 15 [rows, in]."""
-    halves = stored.unflatten(-1, (-1, GROUP // 2))
-    return torch.cat([halves & 15, halves >> DIGIT_BITS], dim=-1).flatten(-2).to(torch.int32)
 
 
 def _pack(codes: Tensor) -> Tensor:

@@ -44,8 +44,7 @@ class Held:
             return self.numbers[rows].to(dtype)
         codes, scales = self.numbers[rows], self.scales[rows].float()
         if self.scheme == "int4":
-            halves = codes.unflatten(-1, (-1, GROUP // 2))
-            codes = torch.cat([halves & 15, halves >> 4], dim=-1).flatten(-2).to(torch.int8) - 8
+            codes = unpacked(codes).to(torch.int8) - 8
         blocks = codes.unflatten(-1, (scales.shape[-1], -1))
         return (blocks.float() * scales[..., None]).flatten(-2).to(dtype)
 
@@ -192,7 +191,7 @@ class RowScaled:
     def __call__(self, x: Tensor) -> Tensor:
         codes = self.held.numbers
         out = (_fused(x, codes.float()) if _compiling(x) else F.linear(x, codes.to(x.dtype))) * self._scales
-        return (out if self._bias is None else out + self._bias).to(x.dtype)
+        return plus(out, self._bias).to(x.dtype)
 
 
 class WidenedDequantized(Dequantized):
@@ -204,6 +203,12 @@ class WidenedDequantized(Dequantized):
         weight = self.held.values(torch.float32)
         out = _fused(x, weight) if _compiling(x) else F.linear(x.float(), weight)
         return plus(out, self._bias).to(x.dtype)
+
+
+def unpacked(stored: Tensor) -> Tensor:
+    """Bytes of Q4_0 [..., in / 2] as codes from 0 to 15 [..., in]."""
+    halves = stored.unflatten(-1, (-1, GROUP // 2))
+    return torch.cat([halves & 15, halves >> 4], dim=-1).flatten(-2)
 
 
 def rounded(x: Tensor) -> tuple[Tensor, Tensor]:

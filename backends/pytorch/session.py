@@ -48,7 +48,7 @@ class TorchSession:
                 loader = Loader(prepared, self._device, recipe, resident=kind is CPU and recipe.in_place)
                 self._loaded: Loaded | None = loader.load(group)
                 self._positions = torch.arange(self._capacity, device=self._device)
-            self._decode = compiled(kind, self._loaded.decoder, case)
+            self._decode = compiled(kind, self._loaded, case)
         except Exception as error:
             raise translated(error, "open") from error
 
@@ -106,7 +106,7 @@ class TorchSession:
         return lambda: decode(ids, next_one, self._capacity)
 
     def memory(self) -> list[MemoryUse]:
-        """Weights and the whole cache, which is allocated at once; on a processor most weights are pages of a file."""
+        """Weights and the whole cache, which is allocated at once."""
         loaded, free = self._alive(), devices.free_bytes(self._device)
         before = self._free_before
         return [
