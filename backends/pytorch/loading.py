@@ -50,8 +50,12 @@ class Loaded:
         if place not in self.held:
             return None
         held = self.held[place]
-        scales = None if held.scales is None else held.scales[rows].cpu().numpy()
-        return weights.codes(held.scheme, _numpy(held.stored()[rows], held.scheme), scales)
+        numbers, scales = held.stored()
+        return weights.codes(
+            held.scheme,
+            _numpy(numbers[rows], held.scheme),
+            None if scales is None else scales[rows].cpu().numpy(),
+        )
 
 
 class Loader:
@@ -61,7 +65,7 @@ class Loader:
         self.arch = Arch.from_json(prepared.notes["arch"])
         self._inv_freq = torch.tensor(prepared.notes["inv_freq"], dtype=torch.float64)
         self._file = (weights.resident if resident else weights.mapped)(Path(prepared.path, weights.FILE))
-        self._device, self._recipe = device, recipe
+        self._device, self._recipe, self._resident = device, recipe, resident
         self._stored = {name: Stored.from_json(told) for name, told in prepared.notes["stored"].items()}
         self._held: dict[str, Held] = {}
         self._products: dict[str, Product] = {}
@@ -89,6 +93,8 @@ class Loader:
 
     def _product(self, name: str, bias: str | None = None) -> Product:
         made = self._recipe.product(self._plain(name), self._vector(bias) if bias else None)
+        if not self._resident:  # most products and all other devices hold numbers of their own now
+            weights.let_go(self._file, self._stored[name])
         self._products[name], self._held[name] = made, made.held
         return made
 

@@ -26,16 +26,17 @@ AT_ONCE_BYTES = 16 << 20
 
 
 class PackedHeld(Held):
-    """int4 codes in the kernel's order; [rows, in / 2] bytes, and the float16 scales as they came."""
+    """int4 codes in the kernel's order, [rows, in / 2] bytes, and its scales: [2, in / 32, rows, 2], each float16 as
+    two bf16 that add up to it, and each of these beside what is added to the product, which is nothing.
+    """
 
-    @property
-    def size_bytes(self) -> int:
-        """With the scales as the kernel reads them: two bf16, each beside a zero."""
+    def stored(self) -> tuple[Tensor, Tensor | None]:
+        """The bytes of Q4_0 again, each half byte back where packing took it from, and the sums of the scales."""
         assert self.scales is not None
-        return int(self.numbers.nbytes) + 4 * int(self.scales.nbytes)
+        high, low = self.scales[..., 0].float()
+        return self._bytes(), (high + low).half().t()
 
-    def stored(self) -> Tensor:
-        """The bytes of Q4_0 again: each half byte goes back to where packing took it from."""
+    def _bytes(self) -> Tensor:
         rows, half = self.numbers.shape
         codes = torch.empty(rows, 2 * half, dtype=torch.uint8)
         for start in range(0, rows, BLOCK_ROWS):
@@ -56,11 +57,10 @@ class PackedInt4:
         assert held.scales is not None
         at_once = max(1, AT_ONCE_BYTES // held.numbers.shape[1] // BLOCK_ROWS) * BLOCK_ROWS
         packed = torch.cat([_pack(unpacked(block).to(torch.int32)) for block in held.numbers.split(at_once)])
-        self.held: Held = PackedHeld(held.scheme, packed, held.scales)
-        self._bias = bias
-        scales = held.scales.float()
+        self._bias, scales = bias, held.scales.float()
         high = scales.bfloat16()
-        self._scales = [_with_zeros(part) for part in (high, (scales - high.float()).bfloat16())]
+        self._scales = torch.stack([_with_zeros(part) for part in (high, (scales - high.float()).bfloat16())])
+        self.held: Held = PackedHeld(held.scheme, packed, self._scales)
 
     def __call__(self, x: Tensor) -> Tensor:
         x = x.contiguous()
@@ -97,7 +97,7 @@ def _pack(codes: Tensor) -> Tensor:
 
 def _with_zeros(scales: Tensor) -> Tensor:
     """[in / 32, rows, 2]: each scale beside what is added to the product, which is nothing."""
-    return torch.stack([scales, torch.zeros_like(scales)], dim=-1).transpose(0, 1).contiguous()
+    return torch.stack([scales, torch.zeros_like(scales)], dim=-1).transpose(0, 1)
 
 
 def _halves(packed: Tensor) -> Tensor:

@@ -16,6 +16,10 @@ from bench.api import GROUP, CodeScheme
 from bench.facts import Activations
 
 TINY = torch.finfo(torch.float32).tiny
+AT_ONCE = {"cpu": 2 << 20}
+"""Most numbers of a weight that are widened for a product, by device: a processor's caches hold so many."""
+AT_MOST = 64 << 20
+"""On any other device: fewer and larger kernels, and yet little memory beside the model."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,9 +38,9 @@ class Held:
         scales = self.scales.nbytes if self.scales is not None else 0
         return int(self.numbers.nbytes) + int(scales)
 
-    def stored(self) -> Tensor:
-        """The numbers in the order of the file."""
-        return self.numbers
+    def stored(self) -> tuple[Tensor, Tensor | None]:
+        """Numbers and scales in the order of the file."""
+        return self.numbers, self.scales
 
     def values(self, dtype: torch.dtype, rows: Tensor | slice = slice(None)) -> Tensor:
         """[rows, in] as `dtype`: code × scale, computed in float32."""
@@ -112,11 +116,11 @@ class DenseF16(Dense):
     def __call__(self, x: Tensor) -> Tensor:
         if x.shape[0] <= self.MOST_ROWS:
             return super().__call__(x)
-        return plus(F.linear(x.float(), self.held.numbers.float()), self._bias).to(x.dtype)
+        return plus(in_parts(x.float(), self.held), self._bias).to(x.dtype)
 
 
 class Dequantized:
-    """Codes that become numbers of the activations' type in each call."""
+    """Codes that become numbers of the activations' type in each call, a bounded part of a large weight at once."""
 
     name: ClassVar[str] = "linear over codes × scales"
     activations: ClassVar[Activations | None] = None
@@ -125,7 +129,7 @@ class Dequantized:
         self.held, self._bias = held, bias
 
     def __call__(self, x: Tensor) -> Tensor:
-        return plus(F.linear(x, self.held.values(x.dtype)), self._bias)
+        return plus(in_parts(x, self.held), self._bias)
 
 
 class RoundedDequantized(Dequantized):
@@ -136,7 +140,7 @@ class RoundedDequantized(Dequantized):
 
     def __call__(self, x: Tensor) -> Tensor:
         codes, scale = rounded(x)
-        return plus(F.linear(codes, self.held.values(x.dtype)) * scale, self._bias)
+        return plus(in_parts(codes, self.held) * scale, self._bias)
 
 
 class RowInt8:
@@ -187,11 +191,11 @@ class RowScaled:
     def __init__(self, held: Held, bias: Tensor | None, dtype: torch.dtype):
         assert held.scales is not None
         self.held, self._bias, self._scales = held, bias, held.scales.float().flatten()
+        self._codes = Held(held.scheme, held.numbers)
 
     def __call__(self, x: Tensor) -> Tensor:
-        codes = self.held.numbers
-        out = (_fused(x, codes.float()) if _compiling(x) else F.linear(x, codes.to(x.dtype))) * self._scales
-        return plus(out, self._bias).to(x.dtype)
+        out = _fused(x, self._codes) if _compiling(x) else in_parts(x, self._codes)
+        return plus(out * self._scales, self._bias).to(x.dtype)
 
 
 class WidenedDequantized(Dequantized):
@@ -200,8 +204,7 @@ class WidenedDequantized(Dequantized):
     name: ClassVar[str] = "linear in float32 over codes × scales"
 
     def __call__(self, x: Tensor) -> Tensor:
-        weight = self.held.values(torch.float32)
-        out = _fused(x, weight) if _compiling(x) else F.linear(x.float(), weight)
+        out = _fused(x, self.held) if _compiling(x) else in_parts(x.float(), self.held)
         return plus(out, self._bias).to(x.dtype)
 
 
@@ -209,6 +212,16 @@ def unpacked(stored: Tensor) -> Tensor:
     """Bytes of Q4_0 [..., in / 2] as codes from 0 to 15 [..., in]."""
     halves = stored.unflatten(-1, (-1, GROUP // 2))
     return torch.cat([halves & 15, halves >> 4], dim=-1).flatten(-2)
+
+
+def in_parts(x: Tensor, held: Held) -> Tensor:
+    """[tokens, in] times the transposed weight as numbers of the type of `x`, some of its rows at once."""
+    rows, at_once = len(held.numbers), max(1, AT_ONCE.get(x.device.type, AT_MOST) // x.shape[-1])
+    out = x.new_empty(len(x), rows)  # before the parts, between which it would leave holes that none fits in
+    for first in range(0, rows, at_once):
+        part = slice(first, first + at_once)
+        out[:, part] = F.linear(x, held.values(x.dtype, part))
+    return out
 
 
 def rounded(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -227,6 +240,6 @@ def _compiling(x: Tensor) -> bool:
     return x.shape[0] == 1 and bool(torch.compiler.is_compiling())
 
 
-def _fused(x: Tensor, weight: Tensor) -> Tensor:
+def _fused(x: Tensor, held: Held) -> Tensor:
     """[1, out] in float32: written as a sum, it becomes one kernel that reads the codes and widens them on the way."""
-    return (weight * x.float()).sum(dim=-1)[None]
+    return (held.values(torch.float32) * x.float()).sum(dim=-1)[None]

@@ -1,4 +1,4 @@
-"""`weights.bin`: the artifact's numbers as torch maps them; Q, K and V are stacked, and so are gate and up.
+"""`weights.bin`: the artifact's numbers as torch reads them; Q, K and V are stacked, and so are gate and up.
 
 Nothing is rounded: int8 codes lie as they are, int4 codes two a byte as in Q4_0; float16 scales behind them, one a row
 where all of a row are equal, else one for 32 columns. All else lies as it is.
@@ -74,6 +74,15 @@ def resident(path: Path) -> Buffer:
         while read := file.readinto(view[done : done + AT_ONCE_BYTES]):
             done += read
     return copy
+
+
+def let_go(file: Buffer, stored: Stored) -> None:
+    """Pages of `stored` in a mapped file count no longer as this process's; whoever reads them finds them again."""
+    first = -(-stored.offset // mmap.PAGESIZE) * mmap.PAGESIZE
+    last = (stored.offset + stored.numbers(file).nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+    if last > first:
+        with suppress(OSError, AttributeError):
+            file.madvise(mmap.MADV_DONTNEED, first, last - first)
 
 
 def parts(names: Iterable[str]) -> dict[str, list[str]]:

@@ -160,7 +160,9 @@ def random_int4(rows: int, columns: int) -> Held:
 def test_packed_codes_are_what_they_were_in_every_bit(rows: int, columns: int) -> None:
     weight = random_int4(rows, columns)
     product = PackedInt4(weight, None, torch.bfloat16)
-    assert torch.equal(product.held.stored(), weight.numbers) and product.held.scales is weight.scales
+    codes, scales = product.held.stored()
+    assert torch.equal(codes, weight.numbers) and torch.equal(scales, weight.scales)
+    assert product.held.size_bytes == weight.numbers.nbytes + 4 * weight.scales.nbytes
     assert not torch.equal(product.held.numbers, weight.numbers)
     one = torch.eye(columns, dtype=torch.bfloat16)[::7]  # each picks a column: code × scale, rounded once at the end
     expected = weight.values(torch.float32).T[::7]
