@@ -98,6 +98,14 @@ def test_a_rate_that_the_memory_cannot_deliver_is_invalid() -> None:
     assert (made.status, made.reason and made.reason.code) == ("invalid", "impossible-rate")
 
 
+def test_one_interrupted_sample_does_not_hide_that_the_others_are_impossible() -> None:
+    at = next(i for i, e in enumerate(EVENTS) if e["event"] == "sample")
+    fast, slow = ({**EVENTS[at], "sample": EVENTS[at]["sample"] | {"step_s": [s, s]}} for s in (0.04, 40.0))
+    others = [e for e in EVENTS[at + 1 :] if e["event"] != "sample"]
+    made = record([*EVENTS[:at], fast, fast, slow, *others])
+    assert (made.status, made.reason and made.reason.code) == ("invalid", "impossible-rate")
+
+
 def test_where_nothing_computed_the_device_asked_for_is_told() -> None:
     asked = replace(case(parse_workload("tg2")), device="gpu:1")
     launched = Launch(
