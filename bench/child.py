@@ -8,12 +8,13 @@ import selectors
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from bench.collector.contention import Contention
 from bench.collector.host_memory import HostMemory, Resident, oom_kills
 from bench.environments.container import Container
 from bench.environments.interpreter import Interpreter
@@ -32,12 +33,13 @@ SILENCE = {"event": "tick"}
 class Child:
     """A started worker. Use as a context manager: leaving it ends the process, however one leaves.
 
-    `interpreter` executes `bench.worker`; what the worker and its runtime print goes to `log`.
+    `interpreter` executes `bench.worker`; what the worker and its runtime print goes to `log`. The worker inherits the
+    descriptors `keep`: a lock that outlives this process as long as the worker does.
     """
 
-    def __init__(self, interpreter: Interpreter, job: Job, log: Path, limit_s: float):
+    def __init__(self, interpreter: Interpreter, job: Job, log: Path, limit_s: float, keep: Sequence[int] = ()):
         self.log, self.limit_s = log, limit_s
-        self.memory = HostMemory()
+        self.memory, self.contention = HostMemory(), Contention()
         self.phase = "start"
         self._interpreter, self._job = interpreter, interpreter.adapt(job)
         self._container = Container(interpreter.prefix)
@@ -52,6 +54,7 @@ class Child:
                 stdout=subprocess.PIPE,
                 stderr=self._log,
                 env=variables,
+                pass_fds=keep,
                 start_new_session=True,  # Ctrl-C reaches the parent alone, which ends the worker in order
             )
         except OSError as error:
@@ -62,6 +65,7 @@ class Child:
             ) from error
         if not interpreter.prefix:
             self.memory.watch(self._process.pid)
+            self.contention.watch(self._process.pid)
         self._send()
 
     def __enter__(self) -> Child:
@@ -98,6 +102,7 @@ class Child:
                     if event["event"] == "phase":
                         self.phase = event["name"]
                         self.memory.mark(event["name"], event.get("case"))
+                        self.contention.mark(event["name"], event.get("case"))
                     yield event
         self._check_exit()
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench import protocol
+from bench.collector.contention import Contention
 from bench.collector.host_memory import HostMemory
+from bench.collector.sampling import Recording
 from bench.environments.interpreter import Interpreter
 from bench.errors import BenchError
 from bench.facts import SessionFacts
@@ -20,6 +22,7 @@ class Heard:
     checks: list[dict[str, Any]] = field(default_factory=list)
     shapes: dict[int, dict[str, Any]] = field(default_factory=dict)
     samples: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+    executed: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
     uses: list[dict[str, Any]] = field(default_factory=list)
     ceilings: list[dict[str, Any]] = field(default_factory=list)
     probed_before: dict[int, int] = field(default_factory=dict)
@@ -69,7 +72,10 @@ class Heard:
                 self.shapes[event["case"]] = event["check"]
             case "sample":
                 self.probed_before.setdefault(event["case"], len(self.ceilings) - 1)
-                self.samples.setdefault(event["case"], []).append(event["sample"])
+                told = {key: value for key, value in event["sample"].items() if key != "began_ns"}
+                self.samples.setdefault(event["case"], []).append(told)
+            case "executed":
+                self.executed.setdefault(event["case"], []).append(event["executed"])
             case "memory":
                 self.uses = event["uses"]
             case "ceiling":
@@ -106,4 +112,7 @@ class Launch:
     certificate: dict[str, Any] | None = None
     computes: bool = True
     memory: HostMemory = field(default_factory=HostMemory)
+    contention: Contention = field(default_factory=Contention)
+    sensed: Recording | None = None
+    idle: Recording | None = None
     heard: Heard = field(default_factory=Heard)

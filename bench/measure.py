@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
@@ -23,7 +23,7 @@ Clock = Callable[[], int]
 """Monotonic nanoseconds."""
 
 WARMUP_STEPS = 3
-WARMUP_REPETITION, CHECK_REPETITION = 2**31, 2**31 + 1
+WARMUP_REPETITION, CHECK_REPETITION, ENERGY_REPETITION = 2**31, 2**31 + 1, 2**31 + 2
 """Ids of what is not counted: never those of a sample."""
 
 
@@ -32,12 +32,13 @@ class Sample:
     """Timings of one repetition, in seconds; prefill_s None where the workload has no prompt.
 
     step_s[i] lies between the host seeing the ids of one decode step and of the next; the first starts where the
-    prefill ended.
+    prefill ended. `began_ns` is when, on the worker's clock: what else was read then is found by it.
     """
 
     prefill_s: float | None
     step_s: tuple[float, ...]
     kind: str = "step"
+    began_ns: int = field(default=0, compare=False)
 
     @property
     def total_s(self) -> float:
@@ -92,6 +93,7 @@ def repetition(session: Session, workload: Workload, ids: Int32, clock: Clock, *
     return Sample(
         prefill_s=(marks[0] - started) / 1e9 if chunks else None,
         step_s=tuple((after - before) / 1e9 for before, after in pairwise(marks)),
+        began_ns=started,
     )
 
 

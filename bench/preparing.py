@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -52,7 +52,9 @@ class Watcher(Protocol):
 class Settings:
     """How a sweep is executed; nothing of it is part of a case. `targets`: backend -> `module:Attribute`.
 
-    `python` (`--python`) and `host` (the host file, by backend) choose the workers' interpreters.
+    `python` (`--python`) and `host` (the host file, by backend) choose the workers' interpreters. `meter` is the
+    command of an external meter; before the first worker sensors of power are read for `idle_s`, where there are any.
+    Another bench that measures on this machine is waited for, `max_wait_s`; so are devices warmer than `cool_to_c`.
     """
 
     targets: Mapping[str, str] = field(default_factory=dict)
@@ -63,6 +65,10 @@ class Settings:
     python: str | None = None
     host: Mapping[str, Interpreter] = field(default_factory=dict)
     seed: int = 0
+    meter: Sequence[str] = ()
+    idle_s: float = 30.0
+    max_wait_s: float = 600.0
+    cool_to_c: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

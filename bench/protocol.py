@@ -33,7 +33,8 @@ class Job:
     large models). `reference` is the folder of the float32 reference, None where nothing can be compared.
     `compare_fed` reads all codes back from the runtime once and compares them with the artifact's. `behind_prefix`: the
     parent started another program, which started the worker; so the worker reads its memory itself, and ends when
-    standard input is closed, because no signal may reach it.
+    standard input is closed, because no signal may reach it. `energy_s`: sensors of energy are read, which need a phase
+    to last so long; None where there are none.
     """
 
     task: Task
@@ -48,6 +49,7 @@ class Job:
     behind_prefix: bool = False
     repetitions: int = 5
     budget_s: float | None = None
+    energy_s: float | None = None
     seed: int = 0
 
 

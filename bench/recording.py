@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import datetime
-import platform
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from statistics import fmean, median
-from typing import Any
 
 import msgspec
 
-from bench import attest
-from bench.collector import host
+from bench import attest, metering
 from bench.errors import BenchError, CaseError, InvalidMeasurement, PrerequisiteError
 from bench.facts import SessionFacts
 from bench.launch import Heard, Launch
 from bench.results import schema
 from bench.results.record import Record, new_record
+from bench.situation import Situation
 from bench.spec import definition_hash
 from bench.types import Case, Support
 
@@ -30,41 +28,6 @@ NOISY_SPREAD = 0.25
 _BITS = {"int8": 8.0, "int4": 4.0, "fp16": 16.0, "bf16": 16.0}
 _TABLE_BITS = {"int4": 8.0}
 """Embedding and lm_head of int4 models are int8."""
-
-
-@dataclass(kw_only=True)
-class Situation:
-    """What holds for a whole sweep: machine, code, command line."""
-
-    host_id: str
-    host: dict[str, Any]
-    kernel: str | None
-    governor: str | None
-    commit: str | None
-    dirty: bool | None
-    command: str
-    sweep_id: str | None = None
-    seed: int | None = None
-    repetitions: int | None = None
-    budget_s: float | None = None
-
-
-def situation(command: str, sweep_id: str | None, seed: int, repetitions: int, budget_s: float | None) -> Situation:
-    """What holds now, on this machine, for this checkout."""
-    commit, dirty = host.code_version()
-    return Situation(
-        host_id=host.host_id(),
-        host=host.facts(),
-        kernel=platform.release(),
-        governor=host.governor(),
-        commit=commit,
-        dirty=dirty,
-        command=command,
-        sweep_id=sweep_id,
-        seed=seed,
-        repetitions=repetitions,
-        budget_s=budget_s,
-    )
 
 
 def now_utc() -> str:
@@ -93,7 +56,9 @@ def case_record(case: Case, index: int, case_key: str, launch: Launch, situation
         ),
         samples=[schema.Sample(**sample) for sample in heard.samples.get(index, [])],
         memory=_memory(index, launch),
-        energy=schema.Energy(reason="not measured: this version has no meters"),
+        energy=metering.energy(index, launch),
+        conditions=metering.conditions(index, launch),
+        collector=metering.collector(launch),
         warnings=_warnings(index, launch),
     )
 
@@ -201,6 +166,8 @@ def _covariates(launch: Launch, situation: Situation) -> schema.Covariates:
         kernel=situation.kernel,
         governor=situation.governor,
         code=schema.Code(commit=situation.commit, dirty=situation.dirty),
+        machine=situation.settings,
+        **metering.device_settings(launch),
     )
 
 
@@ -284,7 +251,7 @@ def _memory(index: int, launch: Launch) -> list[schema.Memory]:
 
 
 def _warnings(index: int, launch: Launch) -> list[str]:
-    heard, said = launch.heard, []
+    heard, said = launch.heard, metering.doubts(index, launch)
     ceiling = _ceiling(index, heard)
     if ceiling and ceiling.spread is not None and ceiling.spread > NOISY_SPREAD:
         said.append(f"the read bandwidth varied by {ceiling.spread:.0%} beside this case: the machine is not quiet")

@@ -5,14 +5,18 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from bench import protocol, recording
 from bench.api import Backend
 from bench.child import Child
+from bench.collector.locks import held
 from bench.collector.page_cache import describe_cache
+from bench.collector.sampling import Sampler
 from bench.environments.finding import Found, absent, find
-from bench.errors import BenchError, InvalidMeasurement, PrerequisiteError, UsageError
+from bench.errors import BenchError, BusyError, InvalidMeasurement, PrerequisiteError, UsageError
 from bench.launch import Launch
+from bench.metering import least_s
 from bench.plan import Plan, case_key, shuffled
 from bench.preparing import Place, Preparer, Ready, Settings, Watcher, keep_certificate
 from bench.protocol import Job
@@ -20,7 +24,9 @@ from bench.results.ids import new_uuid7
 from bench.results.journal import Journal
 from bench.results.record import Record
 from bench.results.store import Draft, Store
+from bench.situation import situation
 from bench.types import Case, LoadGroup, Support
+from bench.watching import Sensors
 
 Observe = Callable[[Record], None]
 """Called with each record once it is committed."""
@@ -58,9 +64,12 @@ class Sweep:
     adapters: Mapping[str, Backend]
     _found: dict[str, Found] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self._sensors = Sensors(self.settings, self.watcher)
+
     def execute(self) -> None:
         """Execute what the journal misses, then mark the sweep finished."""
-        self._situation = recording.situation(
+        self._situation = situation(
             self.command, self.journal.sweep_id, self.settings.seed, self.settings.repetitions, self.settings.budget_s
         )
         missing = set(self.journal.missing())
@@ -86,6 +95,9 @@ class Sweep:
             self.journal.started(launch.launch_id, [launch_key(case, index) for case in group.cases])
             try:
                 self._prepare_and_measure(group, backend, launch, preparer, draft)
+            except BusyError:
+                self._commit(draft, [])
+                raise
             except BenchError as error:
                 launch.heard.error = error
             except KeyboardInterrupt:
@@ -111,8 +123,24 @@ class Sweep:
 
     def _measure(self, group: LoadGroup, launch: Launch, ready: Ready, draft: Draft, at: Place) -> None:
         """Start the worker and listen until it ends; every event goes into the launch's folder first."""
+        with (
+            held(self.settings.max_wait_s, self.command, partial(self.watcher.phase, "wait for")) as lock,
+            self._sensors.during(launch, draft.path) as sampler,
+        ):
+            job = self._job(group, ready, least_s(sampler.found) if sampler else None)
+            try:
+                self._listen(job, launch, draft, at, ready.prepared_bytes, (sampler, lock))
+            finally:  # what was read back stays known, however the worker ends
+                if launch.heard.fed is not None and ready.certificate is not None and ready.certified is not None:
+                    launch.certificate = {**ready.certificate, "fed": launch.heard.fed}
+                    if not launch.heard.fed["differing"]:
+                        keep_certificate(ready.certified, launch.certificate)
+        if launch.heard.error is not None:
+            raise launch.heard.error
+
+    def _job(self, group: LoadGroup, ready: Ready, energy_s: float | None) -> Job:
         certified = (ready.certificate or {}).get("fed") is not None
-        job = Job(
+        return Job(
             task="measure",
             adapter=self.settings.targets[group.first.backend],
             group=group,
@@ -122,27 +150,23 @@ class Sweep:
             compare_fed=ready.prepared is not None and not certified,
             repetitions=self.settings.repetitions,
             budget_s=self.settings.budget_s,
+            energy_s=energy_s,
             seed=self.settings.seed,
         )
-        try:
-            self._listen(job, launch, ready, draft, at)
-        finally:  # what was read back stays known, however the worker ends
-            if launch.heard.fed is not None and ready.certificate is not None and ready.certified is not None:
-                launch.certificate = {**ready.certificate, "fed": launch.heard.fed}
-                if not launch.heard.fed["differing"]:
-                    keep_certificate(ready.certified, launch.certificate)
-        if launch.heard.error is not None:
-            raise launch.heard.error
 
-    def _listen(self, job: Job, launch: Launch, ready: Ready, draft: Draft, at: Place) -> None:
+    def _listen(
+        self, job: Job, launch: Launch, draft: Draft, at: Place, prepared_bytes: int, beside: tuple[Sampler | None, int]
+    ) -> None:
+        """`beside` the worker: a sampler, and the descriptor of the machine's lock, which the worker holds, too."""
+        sampler, lock = beside
         with (
             (draft.path / "events.jsonl").open("ab", buffering=0) as events,
-            Child(at.interpreter, job, at.log, self.settings.timeout_s) as child,
+            Child(at.interpreter, job, at.log, self.settings.timeout_s, keep=(lock,)) as child,
         ):
-            launch.memory = child.memory
+            launch.memory, launch.contention = child.memory, child.contention
             for event in child.events():
                 if event["event"] == "tick":
-                    self._tick(child, ready)
+                    self._tick(child, prepared_bytes)
                     continue
                 if event["event"] == "progress":
                     self.watcher.progress(event["done"], event["total"])
@@ -150,14 +174,16 @@ class Sweep:
                 with self.store.writing():
                     events.write(protocol.encode(event))
                 launch.heard.hear(event)
+                if sampler and event["event"] in ("phase", "executed"):
+                    sampler.edge()
                 if event["event"] == "phase":
                     self.watcher.phase(event["name"], event.get("label", ""))
 
-    def _tick(self, child: Child, ready: Ready) -> None:
+    def _tick(self, child: Child, prepared_bytes: int) -> None:
         """While a runtime loads, its resident memory is the only sign of how far it is."""
         self.watcher.tick()
-        if child.phase == "open" and ready.prepared_bytes:
-            self.watcher.progress(min(child.memory.last.total_bytes, ready.prepared_bytes), ready.prepared_bytes)
+        if child.phase == "open" and prepared_bytes:
+            self.watcher.progress(min(child.memory.last.total_bytes, prepared_bytes), prepared_bytes)
 
     def _keep(self, group: LoadGroup, launch: Launch, draft: Draft, positions: Iterable[int]) -> None:
         """Write the records of these cases, commit, and say so; without any, the launch leaves nothing."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench import attest, gate
+from bench import attest, gate, sustain
 from bench import measure as timed
 from bench.api import Backend, Session
 from bench.artifacts.imported import Weights
@@ -119,14 +119,34 @@ def _case(
         taken = timed.samples(
             session, workload, vocab, repetitions=job.repetitions, budget_s=job.budget_s, seed=job.seed, clock=clock
         )
-        started = time.monotonic()
+        started, samples = time.monotonic(), []
         for count, sample in enumerate(taken, 1):
+            samples.append(sample)
             events("sample", case=index, sample=sample)
             share = min(count / job.repetitions, (time.monotonic() - started) / (job.budget_s or 1e-9))
             events.progress(round(1000 * min(share, 1.0)), 1000)
         timed.check_last_logits(session)
+    _executed(session, index, job, samples, events)
     events("memory", at="case", case=index, uses=session.memory())
     events("case-done", case=index)
+
+
+def _executed(session: Session, index: int, job: Job, samples: Sequence[timed.Sample], events: Events) -> None:
+    """When the phases were executed; each once more where it is too short for the sensors that are read."""
+    assert job.group
+    case = job.group.cases[index]
+    workload, vocab = case.workload, case.arch.vocab
+    for phase in sustain.PHASES:
+        if not sustain.tokens_of(workload, phase):
+            continue
+        executed = sustain.timed(samples, workload, phase)
+        if job.energy_s is not None and not sustain.long_enough(executed, job.energy_s):
+            with _phase("energy", events, case=index, label=f"{phase} of {case.label}"):
+                ids = timed.token_ids(workload, vocab, job.seed, timed.ENERGY_REPETITION)
+                executed = sustain.sustained(
+                    session, workload, ids, phase, least_s=job.energy_s, clock=time.monotonic_ns
+                )
+        events("executed", case=index, executed=executed)
 
 
 def _first_step(session: Session, group: LoadGroup, events: Events) -> None:

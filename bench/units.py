@@ -22,13 +22,13 @@ def render_number(value: float | None, digits: int = 3) -> str:
     return f"{value:.{digits - 1}e}" if "e" in text else _padded(text, digits)
 
 
-def render_bytes(value: int | float | None) -> str:
-    """Bytes as `8.1 GB` (decimal, as disks and model cards count)."""
+def render_bytes(value: int | float | None, digits: int = 3) -> str:
+    """Bytes as `8.10 GB` (decimal, as disks and model cards count)."""
     if value is None:
         return NOT_MEASURED
     for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if abs(value) >= size:
-            return f"{render_number(value / size, 3)} {unit}"
+            return f"{render_number(value / size, digits)} {unit}"
     return f"{value:.0f} B"
 
 

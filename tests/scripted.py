@@ -28,6 +28,7 @@ class Scripted(Null):
         "script": Option(kind=str, default="", help="what goes wrong, and when"),
         "kill_at_write": Option(kind=int, default=None, help="SIGKILL to itself before this write after open, from 1"),
         "kill_after": Option(kind=bool, default=False, help="... but after that write instead of before"),
+        "step_ms": Option(kind=int, default=0, help="how long every step takes"),
         "cases": Option(kind=int, default=None, help="the script holds only in launches of this many cases"),
     }
 
@@ -44,7 +45,7 @@ class Scripted(Null):
         holds = options["cases"] in (None, len(group.cases))
         if holds and options["kill_at_write"]:
             _kill_at_write(options["kill_at_write"], options["kill_after"])
-        return ScriptedSession(group, options["script"] if holds else "")
+        return ScriptedSession(group, options["script"] if holds else "", options["step_ms"])
 
 
 def _kill_at_write(at: int, after: bool) -> None:
@@ -65,8 +66,9 @@ def _kill_at_write(at: int, after: bool) -> None:
 
 
 class ScriptedSession(NullSession):
-    def __init__(self, group: LoadGroup, script: str):
+    def __init__(self, group: LoadGroup, script: str, step_ms: int):
         super().__init__(group)
+        self._step_s = step_ms / 1000
         self._script = dict(part.split(":") for part in script.split("+") if ":" in part)
         self._calls: dict[str, int] = {}
         self._nan = False
@@ -74,6 +76,7 @@ class ScriptedSession(NullSession):
 
     def step(self, token_ids: Int32, want: Any = "last") -> Int32:
         self._act("step")
+        time.sleep(self._step_s)
         return super().step(token_ids, want)
 
     def logits(self) -> Float32:

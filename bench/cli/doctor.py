@@ -6,34 +6,25 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import click
 
 from bench import registry
 from bench.artifacts import cache
-from bench.collector import host
+from bench.cli import doctor_sensors
+from bench.collector import host, locks, machine
+from bench.collector.machine import fitness
+from bench.collector.machine.fitness import Finding
 from bench.environments import managed
 from bench.environments.finding import find, remedy
-from bench.environments.host_file import locate_host_file, read_host_file
+from bench.environments.host_file import locate_host_file, read_host_file, read_meter
 from bench.environments.interpreter import Interpreter
 from bench.errors import BenchError
 from bench.results.location import locate_store
 from bench.results.store import Store
 from bench.units import render_bytes
 
-BUSY_LOAD_SHARE = 0.2
 LITTLE_DISK_BYTES = 20 * 10**9
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One line: what was looked at, whether it is fit for measuring, and what to execute if it is not."""
-
-    what: str
-    found: str
-    fit: bool = True
-    remedy: str | None = None
 
 
 @click.command(short_help="Is this machine fit for measuring?")
@@ -45,7 +36,8 @@ def doctor(results: str | None) -> int:
     """
     backends = list(_backends())
     folders = [_cache(), _store(Store(locate_store(results)))]
-    for finding in [*_machine(), *folders, *_environments(), *backends]:
+    sensors = doctor_sensors.findings(read_meter(locate_host_file()))
+    for finding in [*_machine(), *sensors, *folders, *_environments(), *backends]:
         mark = "ok" if finding.fit else "!!"
         click.echo(f"{mark}  {finding.what}: {finding.found}")
         if finding.remedy:
@@ -61,21 +53,10 @@ def _machine() -> Iterator[Finding]:
     yield Finding(what="processor", found=f"{facts['cpu']}, {cores} usable cores")
     available = host.memory_available_bytes()
     yield Finding(what="memory", found=f"{render_bytes(available)} available of {render_bytes(facts['memory_bytes'])}")
-    governor = host.governor()
-    yield Finding(
-        what="governor",
-        found=governor or "not shown by this kernel (usual in virtual machines)",
-        fit=governor in (None, "performance"),
-        remedy=None if governor in (None, "performance") else "sudo cpupower frequency-set -g performance",
-    )
-    load = os.getloadavg()[0]
-    busy = load > BUSY_LOAD_SHARE * cores
-    yield Finding(
-        what="load",
-        found=f"{load:.2f} processes ran on average over the last minute",
-        fit=not busy,
-        remedy="end other programs, or wait: they share the memory bandwidth" if busy else None,
-    )
+    yield from fitness.findings(machine.facts(), fitness.moment())
+    if alone := locks.shared_with_host():
+        what, _, remedy = alone.partition(": ")
+        yield Finding(what="lock", found=what, fit=False, remedy=remedy)
 
 
 def _cache() -> Finding:

@@ -19,7 +19,7 @@ from bench.artifacts.imported import model_name, open_weights
 from bench.cli.display import Lines, Terminal, display
 from bench.cli.planned import check_plan, default_timeout_s, due_of, print_plan, too_short
 from bench.cli.resume import cases_told, check_same, interrupted_sweep, resume_command
-from bench.environments.host_file import locate_host_file, read_host_file
+from bench.environments.host_file import locate_host_file, read_host_file, read_meter
 from bench.errors import CaseError, InvalidMeasurement, PrerequisiteError, UsageError
 from bench.plan import Request, make_plan
 from bench.preparing import Settings
@@ -47,6 +47,9 @@ class Names(click.ParamType[tuple[str, ...]]):
         return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
+WAITING = ("idle_s", "max_wait_s", "cool_to_c")
+
+
 @click.command()
 @click.option("--backend", "backends", type=Names(), help="Runtimes to measure (`bench list backends`).")
 @click.option("--model", "models", type=Names(), help="MODEL-SCHEME, as in deepseek-7b-int8.")
@@ -63,6 +66,11 @@ class Names(click.ParamType[tuple[str, ...]]):
 @click.option("--set", "options", metavar="KEY=VALUE", multiple=True, help="Option of the backend.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of token ids and of the order of cases.")
 @click.option("--timeout", metavar="1h", help="Most time of one launch; else 1h, or 4 times what is expected.")
+@click.option(
+    "--idle", metavar="30s", default="30s", show_default=True, help="Read power so long before anything loads."
+)
+@click.option("--cool-to", metavar="C", type=float, help="Begin when no device is warmer, in °C.")
+@click.option("--max-wait", metavar="10m", default="10m", show_default=True, help="For another bench, or to cool down.")
 @click.option("--python", metavar="PATH", help="Interpreter of the workers (docs/environments.md).")
 @click.option("--host", type=click.Path(path_type=Path), help="How this machine executes workers (else $BENCH_HOST).")
 @click.option("--models", "model_files", type=click.Path(path_type=Path), multiple=True, help="More models.toml.")
@@ -76,6 +84,9 @@ def run(
     options: tuple[str, ...],
     budget: str | None,
     timeout: str | None,
+    idle: str,
+    max_wait: str,
+    cool_to: float | None,
     python: str | None,
     host: Path | None,
     model_files: tuple[Path, ...],
@@ -106,6 +117,9 @@ def run(
         },
         "budget_s": _duration("--budget", budget) if budget else None,
         "timeout_s": _duration("--timeout", timeout) if timeout else None,
+        "idle_s": _patience("--idle", idle),
+        "max_wait_s": _patience("--max-wait", max_wait),
+        "cool_to_c": cool_to,
         "model_files": [str(path.absolute()) for path in model_files],
         "python": python,
         "host": str(named) if (named := locate_host_file(host)) else None,
@@ -126,12 +140,15 @@ def _sweep(
     asked_for = {name: registry.load(name) for name in request.backends}
     plan = make_plan(request, catalog, asked_for)
     adapters = {adapter.name: adapter for adapter in asked_for.values()}
+    host_file = Path(told["host"]) if told.get("host") else None
     settings = Settings(
         launches=request.launches,
         repetitions=request.repetitions,
         budget_s=told["budget_s"],
         python=told["python"],
-        host=read_host_file(Path(told["host"]) if told.get("host") else None),
+        host=read_host_file(host_file),
+        meter=read_meter(host_file),
+        **{key: told[key] for key in WAITING if key in told},  # journals of before have none
         seed=request.seed,
         targets={adapter.name: registry.target(name) for name, adapter in asked_for.items()},
     )
@@ -238,6 +255,11 @@ def _pairs(options: Sequence[str]) -> dict[str, str]:
             raise UsageError(f"{text!r} is not KEY=VALUE", where="--set", remedy="write --set threads=4")
         pairs[key.strip()] = value.strip()
     return pairs
+
+
+def _patience(flag: str, text: str) -> float:
+    """Seconds; 0 is one, too."""
+    return 0.0 if text.strip() in ("0", "0s") else _duration(flag, text)
 
 
 def _duration(flag: str, text: str) -> float:

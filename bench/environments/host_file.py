@@ -1,13 +1,16 @@
 """The host file: how this machine executes the workers of a backend. TOML, written by hand.
 
+    meter = ["/usr/local/bin/wall-plug", "--watts"]
+
     [backends.NAME]
     command = ["docker", "run", "--rm", "-i", "--cidfile", "{cidfile}", "-v", "/data/bench:/bench", "IMAGE"]
     python = "python3"
     environment = { LD_LIBRARY_PATH = "/opt/vendor/lib" }
     paths = { "/data/bench" = "/bench" }
 
-It is named by `--host` or $BENCH_HOST, else it is `host.toml` in the user's configuration folder; what executes code is
-never taken from the working folder.
+`meter` is a command that prints watts, a number a line, as long as it lives. The file is named by `--host` or
+$BENCH_HOST, else it is `host.toml` in the user's configuration folder; what executes code is never taken from the
+working folder.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from bench.errors import UsageError, unknown_name
 from bench.toml_file import line_of, read_toml
 
 REMEDY = "docs/environments.md shows a host file"
+METER = "meter"
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -52,12 +56,24 @@ def read_host_file(path: Path | None) -> dict[str, Interpreter]:
     if path is None:
         return {}
     text, tables = read_toml(path, remedy=REMEDY)
-    _known_keys(path, text, "", tables, ["backends"])
+    _known_keys(path, text, "", tables, ["backends", METER])
     backends = tables.get("backends", {})
     if not isinstance(backends, dict):
         raise UsageError("`backends` is no table", where=str(path), remedy=REMEDY)
     known = registry.names()
     return {name: _interpreter(path, text, name, table, known) for name, table in backends.items()}
+
+
+def read_meter(path: Path | None) -> tuple[str, ...]:
+    """The command of the external meter; empty where the file, or None, names none. UsageError with file and line."""
+    if path is None:
+        return ()
+    text, tables = read_toml(path, remedy=REMEDY)
+    told = tables.get(METER, [])
+    if not isinstance(told, list) or not all(isinstance(word, str) and word for word in told):
+        where = _where(path, text, "", METER)
+        raise UsageError("is no list of words", where=where, cause='as in ["sh", "-c", "…"]', remedy=REMEDY)
+    return tuple(told)
 
 
 def _interpreter(path: Path, text: str, name: str, table: Any, known: tuple[str, ...]) -> Interpreter:

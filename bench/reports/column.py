@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench.reports.row import Row
-from bench.units import NOT_MEASURED, render_duration, render_number
+from bench.units import NOT_MEASURED, render_bytes, render_duration, render_number
 
 Cell = str | int | float | None
 
@@ -52,6 +52,11 @@ def number(value: Cell) -> str:
 def ratio(value: Cell) -> str:
     """Two decimals."""
     return f"{value:.2f}" if isinstance(value, int | float) else NOT_MEASURED
+
+
+def size(value: Cell) -> str:
+    """Decimal bytes, as short as `free -h` writes them."""
+    return render_bytes(value, 2).replace(" ", "").rstrip("B") if isinstance(value, int | float) else NOT_MEASURED
 
 
 def percent(value: Cell) -> str:

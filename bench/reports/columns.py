@@ -18,6 +18,7 @@ from bench.reports.column import (
     when_mixed,
     when_used,
 )
+from bench.reports.metered_columns import METERED, NOTE
 from bench.reports.metrics import METRICS, PERCENTILE_FLOORS
 from bench.reports.row import Row
 
@@ -196,6 +197,7 @@ _FOR_PEOPLE = (
         numeric=True,
         shown=when_used,
     ),
+    *METERED,
     Column(
         key="gate_ratio",
         header="gate",
@@ -222,6 +224,7 @@ _FOR_PEOPLE = (
         below=True,
         shown=when_used,
     ),
+    NOTE,
     Column(
         key="reason",
         header="reason",

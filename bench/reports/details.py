@@ -34,6 +34,8 @@ def record_details(record: Record) -> list[Section]:
         Section("load", tuple(_lines(raw.get("load")))),
         Section("memory", tuple(line for entry in raw.get("memory", []) for line in _lines(_named(entry)))),
         Section("energy", tuple(_lines(raw.get("energy")))),
+        Section("conditions", tuple(line for each in raw.get("conditions", []) for line in _lines(_named(each)))),
+        Section("collector", tuple(_lines(raw.get("collector")))),
         Section("identity", tuple(_lines(raw["identity"]))),
         Section("covariates", tuple(_lines(raw["covariates"]))),
         Section("info", tuple(_lines(raw["info"]))),

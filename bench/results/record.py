@@ -13,10 +13,10 @@ from msgspec import Meta, Struct
 from bench.errors import StoreError, UsageError
 from bench.results.ids import UUID7_PATTERN, check_uuid7, new_uuid7
 from bench.results.keys import config_key, precision_key, series_key
+from bench.results.metered import Collector, Condition, Energy
 from bench.results.schema import (
     Ceiling,
     Covariates,
-    Energy,
     Facts,
     Gate,
     Identity,
@@ -31,7 +31,7 @@ from bench.results.schema import (
 )
 
 SCHEMA = "bench.record"
-SCHEMA_VERSION = "1.2"
+SCHEMA_VERSION = "1.3"
 
 new_record_id = new_uuid7
 Uuid7 = Annotated[str, Meta(pattern=UUID7_PATTERN)]
@@ -62,6 +62,8 @@ class Record(Struct, frozen=True, kw_only=True, dict=True):
     samples: list[Sample] = []
     memory: list[Memory] = []
     energy: Energy | None = None
+    conditions: list[Condition] = []
+    collector: Collector | None = None
     source: Source | None = None
     warnings: list[str] = []
 

@@ -21,7 +21,10 @@ _ASSIGNMENT = re.compile(r"(?<![\w-])([A-Z][A-Z0-9_]{2,})=(\"[^\"]*\"|'[^']*'|\S
 _TOKEN = re.compile(r"\b(hf_|ghp_|gho_|github_pat_|glpat-|sk-|xox[bap]-)[A-Za-z0-9_-]{8,}")
 _SECRET_FLAG = re.compile(r"(?i)(--[a-z-]*(?:token|password|secret|api-key)[= ])\S+")
 
-_CLAIMED = ("reason", "covariates", "info", "facts", "warnings", "energy", "load", "memory", "gate", "source")
+_CLAIMED = (
+    *("reason", "covariates", "info", "facts", "warnings", "energy", "load", "memory", "gate", "source"),
+    *("conditions", "collector"),
+)
 
 
 def redact(record: Record) -> Record:

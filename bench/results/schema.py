@@ -1,4 +1,4 @@
-"""The parts of a record, schema 1.2: the shape of what a launch leaves on disk.
+"""The parts of a record, schema 1.3: the shape of what a launch leaves on disk.
 
 Every value is in the unit that its name ends in. None means "not measured" or "not known"; never 0, never a guess.
 Fields that this version does not know are ignored, not refused: an addition raises the minor version and carries a
@@ -100,6 +100,7 @@ class Covariates(Struct, frozen=True, kw_only=True):
     governor: str | None = None
     power_cap_w: float | None = None
     code: Code | None = None
+    machine: dict[str, Any] = {}
 
 
 class Interpreter(Struct, frozen=True, kw_only=True):
@@ -231,13 +232,6 @@ class Memory(Struct, frozen=True, kw_only=True):
     device_delta_bytes: int | None = None
     anon_peak_bytes: Bytes | None = None
     file_peak_bytes: Bytes | None = None
-
-
-class Energy(Struct, frozen=True, kw_only=True):
-    """Energy of the measured phases; None with the reason where no meter reached it."""
-
-    package_j: float | None = None
-    reason: str | None = None
 
 
 class Source(Struct, frozen=True, kw_only=True):

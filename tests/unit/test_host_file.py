@@ -74,7 +74,7 @@ def test_what_a_prefix_starts_is_handed_its_variables(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("[backend.onnx]\n", r"host\.toml.*unknown key 'backend' \(known: backends\)"),
+        ("[backend.onnx]\n", r"host\.toml.*unknown key 'backend' \(known: backends, meter\)"),
         ("\n[backends.onx]\n", r"host\.toml:2: \[backends\.onx\]: unknown backend 'onx' \(nearest: onnx"),
         ("[backends]\nonnx = 3\n", r"\[backends\.onnx\]: is no table"),
         ("backends = 3\n", "`backends` is no table"),

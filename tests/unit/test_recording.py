@@ -14,8 +14,8 @@ from bench.environments.interpreter import Interpreter
 from bench.errors import BenchError, CaseError, InvalidMeasurement, PrerequisiteError
 from bench.facts import PhaseFacts
 from bench.launch import Heard, Launch
-from bench.recording import Situation
 from bench.results.record import Record
+from bench.situation import Situation
 from bench.spec import parse_workload
 from tests.fakes import case, facts
 

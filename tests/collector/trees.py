@@ -1,0 +1,29 @@
+"""Small trees of files like those of /sys, for providers that take a root."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+UNREADABLE, ROOTS = "\0unreadable", "\0root's"
+"""In place of a file's text: a folder, so that reading it fails for root too; ROOTS is not for others, by its mode."""
+
+
+def tree(root: Path, files: Mapping[str, str | int], links: Mapping[str, str] | None = None) -> Path:
+    """Write `files` (path → text) and `links` (path → path within the tree) below `root`, which is returned.
+
+    A file that is there already is replaced: so values change between readings.
+    """
+    for name, said in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if said in (UNREADABLE, ROOTS):
+            path.unlink(missing_ok=True)
+            path.mkdir()
+            path.chmod(0o755 if said == UNREADABLE else 0o700)
+        else:
+            path.write_text(f"{said}\n")
+    for name, target in (links or {}).items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).symlink_to(root / target)
+    return root
