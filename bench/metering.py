@@ -22,8 +22,8 @@ UPDATES, AVERAGES = 20, 5
 LIMIT_MARGIN = 1.5
 BUSY_CORES, STEAL_RATIO = 0.1, 0.01
 """More than this beside a case is said: it is not what the case can do."""
-HEADLINE = ("package", "dram", "card", "module", "chip", "pkg")
-"""Parts that may be counted: of a processor its packages and their memory, of a card the first that is there."""
+OF_A_PROCESSOR, OF_A_CARD = ("package", "dram"), ("card", "module", "chip", "pkg")
+"""Parts that may be counted: of a processor all that begin so, of a card the first that is there."""
 
 Key = tuple[str, str]
 """A device and a part of it."""
@@ -89,17 +89,16 @@ def conditions(index: int, launch: Launch) -> list[Condition]:
     return [each for each in found if each != Condition(device=each.device)]
 
 
-def doubts(index: int, launch: Launch) -> list[str]:
-    """What of the conditions makes the figures doubtful, for people."""
+def doubts(found: Sequence[Condition]) -> list[str]:
+    """What of a case's conditions makes its figures doubtful, for people."""
     said = []
-    for each in conditions(index, launch):
+    for each in found:
         if each.others_cores is not None and each.others_cores > BUSY_CORES:
             said.append(f"other programs kept {each.others_cores:.1f} processors busy beside this case")
         if each.steal_ratio is not None and each.steal_ratio > STEAL_RATIO:
             said.append(f"the hypervisor gave {each.steal_ratio:.0%} of the processors' time to others")
-        slowed = {part for told in (each.throttle_s, each.throttled_ratio) for part, much in told.items() if much > 0}
-        if slowed:
-            said.append(f"{each.device} was slowed down: {', '.join(sorted(slowed))}")
+        if each.slowed:
+            said.append(f"{each.device} was slowed down: {', '.join(each.slowed)}")
     return said
 
 
@@ -161,9 +160,9 @@ def _counted(keys: Sequence[Key], facts: SessionFacts | None, found: Found) -> I
     devices = {device for device, _ in keys}
     for device in _computing(facts, found) & devices:
         parts = [part for each, part in keys if each == device]
-        on_processor = [part for part in parts if part.startswith(HEADLINE[:2])]
-        one = next((part for name in HEADLINE[2:] for part in parts if part == name), None)
-        yield from ((device, part) for part in on_processor or ([one] if one else []))
+        on_processor = [part for part in parts if part.startswith(OF_A_PROCESSOR)]
+        on_card = [part for part in OF_A_CARD if part in parts][:1]
+        yield from ((device, part) for part in on_processor or on_card)
 
 
 def _computing(facts: SessionFacts | None, found: Found) -> set[str]:

@@ -38,6 +38,7 @@ def case_record(case: Case, index: int, case_key: str, launch: Launch, situation
     """The record of one executed case: ok, unproven, invalid or failed, decided here and nowhere else."""
     heard = launch.heard
     status, reason = _status(case, index, launch)
+    conditions = metering.conditions(index, launch)
     return new_record(
         launch_id=launch.launch_id,
         status=status,
@@ -57,9 +58,9 @@ def case_record(case: Case, index: int, case_key: str, launch: Launch, situation
         samples=[schema.Sample(**sample) for sample in heard.samples.get(index, [])],
         memory=_memory(index, launch),
         energy=metering.energy(index, launch),
-        conditions=metering.conditions(index, launch),
+        conditions=conditions,
         collector=metering.collector(launch),
-        warnings=_warnings(index, launch),
+        warnings=metering.doubts(conditions) + _warnings(index, launch),
     )
 
 
@@ -251,7 +252,7 @@ def _memory(index: int, launch: Launch) -> list[schema.Memory]:
 
 
 def _warnings(index: int, launch: Launch) -> list[str]:
-    heard, said = launch.heard, metering.doubts(index, launch)
+    heard, said = launch.heard, list[str]()
     ceiling = _ceiling(index, heard)
     if ceiling and ceiling.spread is not None and ceiling.spread > NOISY_SPREAD:
         said.append(f"the read bandwidth varied by {ceiling.spread:.0%} beside this case: the machine is not quiet")

@@ -129,7 +129,8 @@ class Sweep:
         ):
             job = self._job(group, ready, least_s(sampler.found) if sampler else None)
             try:
-                self._listen(job, launch, draft, at, ready.prepared_bytes, (sampler, lock))
+                with Child(at.interpreter, job, at.log, self.settings.timeout_s, keep=(lock,)) as child:
+                    self._listen(child, launch, ready, draft, sampler)
             finally:  # what was read back stays known, however the worker ends
                 if launch.heard.fed is not None and ready.certificate is not None and ready.certified is not None:
                     launch.certificate = {**ready.certificate, "fed": launch.heard.fed}
@@ -154,19 +155,12 @@ class Sweep:
             seed=self.settings.seed,
         )
 
-    def _listen(
-        self, job: Job, launch: Launch, draft: Draft, at: Place, prepared_bytes: int, beside: tuple[Sampler | None, int]
-    ) -> None:
-        """`beside` the worker: a sampler, and the descriptor of the machine's lock, which the worker holds, too."""
-        sampler, lock = beside
-        with (
-            (draft.path / "events.jsonl").open("ab", buffering=0) as events,
-            Child(at.interpreter, job, at.log, self.settings.timeout_s, keep=(lock,)) as child,
-        ):
-            launch.memory, launch.contention = child.memory, child.contention
+    def _listen(self, child: Child, launch: Launch, ready: Ready, draft: Draft, sampler: Sampler | None) -> None:
+        launch.memory, launch.contention = child.memory, child.contention
+        with (draft.path / "events.jsonl").open("ab", buffering=0) as events:
             for event in child.events():
                 if event["event"] == "tick":
-                    self._tick(child, prepared_bytes)
+                    self._tick(child, ready)
                     continue
                 if event["event"] == "progress":
                     self.watcher.progress(event["done"], event["total"])
@@ -179,11 +173,11 @@ class Sweep:
                 if event["event"] == "phase":
                     self.watcher.phase(event["name"], event.get("label", ""))
 
-    def _tick(self, child: Child, prepared_bytes: int) -> None:
+    def _tick(self, child: Child, ready: Ready) -> None:
         """While a runtime loads, its resident memory is the only sign of how far it is."""
         self.watcher.tick()
-        if child.phase == "open" and prepared_bytes:
-            self.watcher.progress(min(child.memory.last.total_bytes, prepared_bytes), prepared_bytes)
+        if child.phase == "open" and ready.prepared_bytes:
+            self.watcher.progress(min(child.memory.last.total_bytes, ready.prepared_bytes), ready.prepared_bytes)
 
     def _keep(self, group: LoadGroup, launch: Launch, draft: Draft, positions: Iterable[int]) -> None:
         """Write the records of these cases, commit, and say so; without any, the launch leaves nothing."""

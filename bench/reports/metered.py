@@ -38,14 +38,7 @@ def memory_bytes(row: Row) -> float | None:
 
 def throttled(row: Row) -> str | None:
     """Reasons for which a device was slowed down while the case was measured."""
-    reasons = {
-        reason
-        for record in row.records
-        for condition in record.conditions
-        for told in (condition.throttle_s, condition.throttled_ratio)
-        for reason, amount in told.items()
-        if amount > 0
-    }
+    reasons = {reason for record in row.records for condition in record.conditions for reason in condition.slowed}
     return " ".join(sorted(reasons)) or None
 
 

@@ -69,6 +69,12 @@ class Condition(Struct, frozen=True, kw_only=True):
     others_cores: float | None = None
     steal_ratio: float | None = None
 
+    @property
+    def slowed(self) -> list[str]:
+        """Reasons for which it was slowed down meanwhile, in their order."""
+        told = (self.throttle_s, self.throttled_ratio)
+        return sorted({reason for amounts in told for reason, amount in amounts.items() if amount > 0})
+
 
 class Denied(Struct, frozen=True, kw_only=True):
     """A sensor that is not read, why, and the command that grants it."""

@@ -98,7 +98,7 @@ class Library:
         self._call("amdsmi_get_temp_metric")
         if kind not in self.degrees:
             raise Failed("not supported")
-        return self.degrees[kind]  # type: ignore[no-any-return]
+        return self.degrees[kind]
 
     def amdsmi_get_gpu_vram_usage(self, handle: str) -> dict[str, Any]:
         self._call("amdsmi_get_gpu_vram_usage")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from bench.collector.machine import facts, split
 from bench.collector.machine import kernel_files as files
+from tests.collector.trees import write
 
 CPU = "sys/devices/system/cpu"
 THP = "sys/kernel/mm/transparent_hugepage/enabled"
@@ -77,18 +78,6 @@ def server() -> dict[str, str]:
         tree[f"{policy}/scaling_min_freq"] = "800000\n"
         tree[f"{policy}/scaling_max_freq"] = f"{3800000 + cpu}\n"
     return tree
-
-
-def write(root: Path, tree: dict[str, Any]) -> Path:
-    """The files; a content of None is a folder in the file's place, which cannot be read."""
-    for name, content in tree.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if content is None:
-            path.mkdir()
-        else:
-            path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return root
 
 
 def test_a_server_is_read_whole(tmp_path: Path) -> None:

@@ -11,18 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.collector.machine.memory_modules import modules
-
-
-def write(root: Path, tree: dict[str, Any]) -> Path:
-    """The files; a content of None is a folder in the file's place, which cannot be read."""
-    for name, content in tree.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if content is None:
-            path.mkdir()
-        else:
-            path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return root
+from tests.collector.trees import write
 
 
 def table(**changed: Any) -> bytes:

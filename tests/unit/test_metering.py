@@ -184,11 +184,11 @@ def test_conditions_are_those_of_the_windows() -> None:
     assert cpu.clock_mean_hz == {"mean": pytest.approx(3e9)} and cpu.temperature_highest_c == {"chip": 60}
     assert cpu.throttle_s == {"thermal": pytest.approx(0.5)}
     assert 0 < gpu.throttled_ratio["power-cap"] < 0.2
-    said = metering.doubts(0, sensed)
+    said = metering.doubts([host, cpu, gpu])
     assert len(said) == 3 and any("0.5 processors" in text for text in said) and any("thermal" in text for text in said)
 
 
 def test_a_quiet_machine_gives_no_doubt() -> None:
     quiet = launch(recording(read(sensor(CPU, "throttle-time", "thermal"), lambda s: 1.5)), ON_CPU)
     quiet.contention._beside[0] = Beside(others_cores=0.02, steal_ratio=0.0)
-    assert metering.doubts(0, quiet) == []
+    assert metering.doubts(metering.conditions(0, quiet)) == []
