@@ -14,6 +14,21 @@ from bench.errors import BenchError
 from bench.facts import SessionFacts
 
 
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """When a sample was taken, on the monotonic clock of worker and parent; `prefilled_ns` None without a prompt."""
+
+    began_ns: int
+    prefilled_ns: int | None
+    ended_ns: int
+
+    @classmethod
+    def of(cls, sample: dict[str, Any]) -> Timed:
+        began_ns, prefill_s = sample["began_ns"], sample["prefill_s"]
+        ended_ns = began_ns + round(1e9 * ((prefill_s or 0.0) + sum(sample["step_s"])))
+        return cls(began_ns, None if prefill_s is None else began_ns + round(1e9 * prefill_s), ended_ns)
+
+
 @dataclass(kw_only=True)
 class Heard:
     """What the worker of one launch has said, by kind of event; lists are per case of the group."""
@@ -22,6 +37,7 @@ class Heard:
     checks: list[dict[str, Any]] = field(default_factory=list)
     shapes: dict[int, dict[str, Any]] = field(default_factory=dict)
     samples: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+    timed_ns: dict[int, list[Timed]] = field(default_factory=dict)
     executed: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
     uses: list[dict[str, Any]] = field(default_factory=list)
     ceilings: list[dict[str, Any]] = field(default_factory=list)
@@ -52,6 +68,10 @@ class Heard:
         """What ended this case; what ended the worker after the case was done is not its error."""
         return self.errors.get(case) or (self.error if case not in self.done else None)
 
+    def prefilled_ns(self, case: int) -> list[int]:
+        """When the prefills of a case's samples ended."""
+        return [each.prefilled_ns for each in self.timed_ns.get(case, []) if each.prefilled_ns is not None]
+
     def beside(self, case: int) -> list[dict[str, Any]]:
         """The probes right before and right after a case's samples."""
         first = self.probed_before.get(case, 0)
@@ -74,6 +94,7 @@ class Heard:
                 self.probed_before.setdefault(event["case"], len(self.ceilings) - 1)
                 told = {key: value for key, value in event["sample"].items() if key != "began_ns"}
                 self.samples.setdefault(event["case"], []).append(told)
+                self.timed_ns.setdefault(event["case"], []).append(Timed.of(event["sample"]))
             case "executed":
                 self.executed.setdefault(event["case"], []).append(event["executed"])
             case "memory":

@@ -1,27 +1,26 @@
-"""From what sensors told during a launch to the parts of a record that say it: energy, conditions, what watched."""
+"""From what sensors told during a launch to the parts of a record that say it: energy, and what watched."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from bench.collector.energy import Used, Window, extremes, grown, mean_power, used
+from bench.collector.energy import Used, Window, extremes, mean_power, used
 from bench.collector.sampling import Recording
 from bench.collector.sensors import Found
 from bench.collector.series import Series
 from bench.facts import SessionFacts
 from bench.launch import Launch
-from bench.results.metered import Collector, Condition, Denied, Energy, EnergyUse, Idle
+from bench.results.metered import Collector, Denied, Energy, EnergyUse, Idle
+from bench.types import Device
 
 LEAST_S, MOST_S = 5.0, 30.0
 UPDATES, AVERAGES = 20, 5
 """A phase lasts so many updates of the slowest sensor of energy or power, or so many times what it averages over."""
 LIMIT_MARGIN = 1.5
-BUSY_CORES, STEAL_RATIO = 0.1, 0.01
-"""More than this beside a case is said: it is not what the case can do."""
 OF_A_PROCESSOR, OF_A_CARD = ("package", "dram"), ("card", "module", "chip", "pkg")
 """Parts that may be counted: of a processor all that begin so, of a card the first that is there."""
 
@@ -78,30 +77,6 @@ def energy(index: int, launch: Launch) -> Energy:
     return Energy(reason=_why_none(uses), uses=uses, idle=list(idle.values()))
 
 
-def conditions(index: int, launch: Launch) -> list[Condition]:
-    """What the host and each device went through in the windows of one case; who told nothing is left out."""
-    executed = launch.heard.executed.get(index, [])
-    windows = [Window(*each) for phase in executed for each in phase["windows_ns"]]
-    series = launch.sensed.series if launch.sensed and windows else []
-    devices = dict.fromkeys(each.sensor.device for each in series)
-    host = Condition(device="host", **asdict(launch.contention.of(index)))
-    found = [host, *(_condition(device, series, windows) for device in devices)]
-    return [each for each in found if each != Condition(device=each.device)]
-
-
-def doubts(found: Sequence[Condition]) -> list[str]:
-    """What of a case's conditions makes its figures doubtful, for people."""
-    said = []
-    for each in found:
-        if each.others_cores is not None and each.others_cores > BUSY_CORES:
-            said.append(f"other programs kept {each.others_cores:.1f} processors busy beside this case")
-        if each.steal_ratio is not None and each.steal_ratio > STEAL_RATIO:
-            said.append(f"the hypervisor gave {each.steal_ratio:.0%} of the processors' time to others")
-        if each.slowed:
-            said.append(f"{each.device} was slowed down: {', '.join(each.slowed)}")
-    return said
-
-
 def collector(launch: Launch) -> Collector | None:
     """What watched this launch, what it may not read, and what it cost; None where nothing was looked for."""
     if launch.sensed is None:
@@ -122,7 +97,7 @@ def device_settings(launch: Launch) -> dict[str, Any]:
     if launch.sensed is None or launch.heard.facts is None:
         return {}
     found = launch.sensed.found
-    told = [found.settings[device] for device in _computing(launch.heard.facts, found) if device in found.settings]
+    told = [found.settings[device] for device in computing(launch.heard.facts, found) if device in found.settings]
     names = {"driver": "driver", "firmware": "vbios", "power_cap_w": "power_limit_w"}
     return {name: told[0].get(key) for name, key in names.items()} if len(told) == 1 else {}
 
@@ -158,26 +133,29 @@ def _by_part(recording: Recording, quantity: str) -> dict[Key, Series]:
 def _counted(keys: Sequence[Key], facts: SessionFacts | None, found: Found) -> Iterator[Key]:
     """Parts of the devices that computed which overlap no other that is counted."""
     devices = {device for device, _ in keys}
-    for device in _computing(facts, found) & devices:
+    for device in computing(facts, found) & devices:
         parts = [part for each, part in keys if each == device]
         on_processor = [part for part in parts if part.startswith(OF_A_PROCESSOR)]
         on_card = [part for part in OF_A_CARD if part in parts][:1]
         yield from ((device, part) for part in on_processor or on_card)
 
 
-def _computing(facts: SessionFacts | None, found: Found) -> set[str]:
-    """The sensors' names of the devices that a session computed on: by uuid, else by a name that only one has."""
-    matched: set[str] = set()
-    for device in facts.devices if facts else ():
-        if device.kind == "cpu":
-            matched |= {sensor.device for sensor in found.sensors if sensor.device.startswith("cpu:")}
-            continue
-        if device.uuid:
-            matched |= {name for name, uuid in found.uuids.items() if _bare(uuid) == _bare(device.uuid)}
-            continue
-        alike = [each for each, name in found.names.items() if name == device.name]
-        matched |= set(alike) if len(alike) == 1 else set()
-    return matched
+def computing(facts: SessionFacts | None, found: Found) -> set[str]:
+    """The sensors' names of the devices that a session computed on."""
+    present = {sensor.device for sensor in found.sensors}
+    return {name for device in (facts.devices if facts else ()) for name in _of_device(device, present, found)}
+
+
+def _of_device(device: Device, present: Set[str], found: Found) -> Set[str]:
+    """Of a processor all packages; of a card by PCI address, else by uuid, else by a name that only one has."""
+    if device.kind == "cpu":
+        return {name for name in present if name.startswith("cpu:")}
+    if at := present & {f"pci:{device.pci}"}:
+        return at
+    if device.uuid:
+        return {name for name, uuid in found.uuids.items() if _bare(uuid) == _bare(device.uuid)}
+    alike = {each for each, name in found.names.items() if name == device.name}
+    return alike if len(alike) == 1 else set()
 
 
 def _bare(uuid: str) -> str:
@@ -196,30 +174,6 @@ def _idle(recording: Recording | None) -> list[Idle]:
         window = Window(max(s.first_ns for s in ends), min(s.last_ns for s in ends))
         found.append(Idle(device=device, part=part, **asdict(mean_power(counter, gauge, window))))
     return found
-
-
-def _condition(device: str, all_series: Sequence[Series], windows: Sequence[Window]) -> Condition:
-    own = [series for series in all_series if series.sensor.device == device]
-
-    def of(quantity: str) -> dict[str, Series]:
-        return {series.sensor.part: series for series in own if series.sensor.quantity == quantity}
-
-    def known(found: Mapping[str, float | None]) -> dict[str, float]:
-        return {part: value for part, value in found.items() if value is not None}
-
-    clocks = {part: extremes(series, windows) for part, series in of("clock").items()}
-    memory = [extremes(series, windows).highest for series in of("memory-used").values()]
-    limits = [extremes(series, []).highest for series in of("power-limit").values()]
-    return Condition(
-        device=device,
-        clock_mean_hz=known({part: each.mean for part, each in clocks.items()}),
-        clock_lowest_hz=known({part: each.lowest for part, each in clocks.items()}),
-        temperature_highest_c=known({part: extremes(s, windows).highest for part, s in of("temperature").items()}),
-        throttle_s=known({part: grown(series, windows) for part, series in of("throttle-time").items()}),
-        throttled_ratio=known({part: extremes(series, windows).mean for part, series in of("throttled").items()}),
-        memory_highest_bytes=max((each for each in memory if each is not None), default=None),
-        power_limit_w=next((each for each in limits if each is not None), None),
-    )
 
 
 def _plain(found: Used) -> dict[str, Any]:

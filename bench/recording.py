@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from dataclasses import asdict
 from statistics import fmean, median
 
 import msgspec
 
-from bench import attest, metering
+from bench import attest, conditions, metering
 from bench.errors import BenchError, CaseError, InvalidMeasurement, PrerequisiteError
 from bench.facts import SessionFacts
 from bench.launch import Heard, Launch
 from bench.results import schema
+from bench.results.metered import Condition
 from bench.results.record import Record, new_record
 from bench.situation import Situation
 from bench.spec import definition_hash
@@ -36,9 +38,8 @@ def now_utc() -> str:
 
 def case_record(case: Case, index: int, case_key: str, launch: Launch, situation: Situation) -> Record:
     """The record of one executed case: ok, unproven, invalid or failed, decided here and nowhere else."""
-    heard = launch.heard
-    status, reason = _status(case, index, launch)
-    conditions = metering.conditions(index, launch)
+    heard, found = launch.heard, conditions.of_case(index, launch)
+    status, reason = _status(case, index, launch, found)
     return new_record(
         launch_id=launch.launch_id,
         status=status,
@@ -58,9 +59,9 @@ def case_record(case: Case, index: int, case_key: str, launch: Launch, situation
         samples=[schema.Sample(**sample) for sample in heard.samples.get(index, [])],
         memory=_memory(index, launch),
         energy=metering.energy(index, launch),
-        conditions=conditions,
+        conditions=found,
         collector=metering.collector(launch),
-        warnings=metering.doubts(conditions) + _warnings(index, launch),
+        warnings=conditions.doubts(found) + _warnings(index, launch),
     )
 
 
@@ -87,7 +88,9 @@ def canonical_weight_bytes(case: Case) -> int:
     return int((layer * arch.layers * bits + arch.vocab * arch.hidden * _TABLE_BITS.get(case.scheme, bits)) / 8)
 
 
-def _status(case: Case, index: int, launch: Launch) -> tuple[schema.Status, schema.Reason | None]:
+def _status(
+    case: Case, index: int, launch: Launch, found: Sequence[Condition]
+) -> tuple[schema.Status, schema.Reason | None]:
     heard = launch.heard
     error = heard.error_of(index)
     if error is None and index not in heard.done:
@@ -98,6 +101,8 @@ def _status(case: Case, index: int, launch: Launch) -> tuple[schema.Status, sche
         return "failed", _reason(error)
     if doubt := _impossible(case, index, heard):
         return "invalid", schema.Reason(what=doubt, code="impossible-rate")
+    if doubt := conditions.too_warm(index, launch, found):
+        return "invalid", schema.Reason(what=doubt, code="throttled", remedy="cool it better, or give --cool-to 60")
     if not launch.computes:
         return "unproven", schema.Reason(what="computes nothing: it measures the harness", code="no-model")
     if not heard.checks:
@@ -246,8 +251,18 @@ def _ceiling(index: int, heard: Heard) -> schema.Ceiling | None:
 
 
 def _memory(index: int, launch: Launch) -> list[schema.Memory]:
-    peak = launch.memory.peak_of(index)
-    host = schema.Memory(device="host", anon_peak_bytes=peak.anon_bytes, file_peak_bytes=peak.file_bytes)
+    memory = launch.memory
+    loaded, peak = memory.loaded, memory.peak_of(index)
+    prefilled = memory.right_after(index, launch.heard.prefilled_ns(index))
+    host = schema.Memory(
+        device="host",
+        anon_loaded_bytes=loaded.anon_bytes,
+        file_loaded_bytes=loaded.file_bytes,
+        anon_prefilled_bytes=prefilled.anon_bytes,
+        file_prefilled_bytes=prefilled.file_bytes,
+        anon_peak_bytes=peak.anon_bytes,
+        file_peak_bytes=peak.file_bytes,
+    )
     return [host, *(schema.Memory(**use) for use in launch.heard.uses)]
 
 

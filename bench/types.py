@@ -172,12 +172,18 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """A device as its runtime names it; `uuid` None where the runtime cannot tell."""
+    """A device as its runtime names it; `uuid`, and `pci` (`0000:03:00.0`), None where the runtime cannot tell."""
 
     kind: str
     name: str
     index: int = 0
     uuid: str | None = None
+    pci: str | None = None
+
+
+def pci_address(domain: int, bus: int, device: int, function: int = 0) -> str:
+    """As the kernel writes it: `0000:03:00.0`."""
+    return f"{domain:04x}:{bus:02x}:{device:02x}.{function:x}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

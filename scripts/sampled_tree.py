@@ -12,6 +12,7 @@ from pathlib import Path
 from bench.collector.providers.cpu_state import CpuState
 from bench.collector.providers.gpu_hwmon import GpuHwmon
 from bench.collector.providers.powercap import Powercap
+from bench.collector.providers.together import Together
 from bench.collector.providers.tools import Meter
 from bench.collector.sampler import sample_to_stdout
 
@@ -66,4 +67,6 @@ def write(root: Path) -> Path:
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         root = write(Path(folder))
-        sys.exit(sample_to_stdout([Powercap(root / "sys"), CpuState(root), GpuHwmon(root / "sys"), Meter(METER)]))
+        sys.exit(
+            sample_to_stdout([Meter(METER), Together(Powercap(root / "sys"), CpuState(root), GpuHwmon(root / "sys"))])
+        )

@@ -22,6 +22,8 @@ A770, B60 = "Intel(R) Arc(TM) A770 Graphics (dGPU)", "Intel(R) Arc(TM) Pro B60 G
 """[arc] FULL_DEVICE_NAME."""
 UUID = "8680a056080000000300000000000000"
 """[arc] DEVICE_UUID of the A770."""
+PCI = {"domain": 0, "bus": 3, "device": 0, "function": 0}
+"""[source] ov::device::PCIInfo, in the form that its Python binding gives it; the place is the one in the UUID."""
 
 CPU_KNOWS = (
     "SUPPORTED_PROPERTIES", "FULL_DEVICE_NAME", "INFERENCE_NUM_THREADS", "INFERENCE_PRECISION_HINT",
@@ -139,7 +141,11 @@ class ScriptedCore:
             "FULL_DEVICE_NAME": "AMD EPYC" if kind == "CPU" else self.gpu.name,
         }
         if kind == "GPU":
-            answers |= {"DEVICE_UUID": UUID, "GPU_MEMORY_STATISTICS": dict(self.gpu.held if self.models else {})}
+            answers |= {
+                "DEVICE_UUID": UUID,
+                "DEVICE_PCI_INFO": PCI,
+                "GPU_MEMORY_STATISTICS": dict(self.gpu.held if self.models else {}),
+            }
         if name not in answers:
             raise RuntimeError(UNSUPPORTED.format(name=name))
         return answers[name]

@@ -6,7 +6,7 @@ import ctypes
 from dataclasses import dataclass
 
 from backends.llamacpp.builds import remedy_for
-from backends.llamacpp.library import Library
+from backends.llamacpp.library import DeviceProperties, Library
 from bench.errors import PrerequisiteError
 from bench.types import Device
 
@@ -17,15 +17,16 @@ _KINDS = {0: "cpu", 1: "gpu", 2: "gpu", 3: "accelerator", 4: "gpu"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Present:
-    """A device of this build that is there. `at` is its ggml_backend_dev_t."""
+    """A device of this build that is there. `at` is its ggml_backend_dev_t, `pci` its address where ggml knows it."""
 
     at: int
     name: str
     kind: str
     description: str
+    pci: str | None = None
 
     def told(self, index: int) -> Device:
-        return Device(kind=self.kind, name=self.description or self.name, index=index)
+        return Device(kind=self.kind, name=self.description or self.name, index=index, pci=self.pci)
 
 
 def present(lib: Library) -> list[Present]:
@@ -39,6 +40,7 @@ def present(lib: Library) -> list[Present]:
                 name=lib.ggml_backend_dev_name(at).decode(),
                 kind=_KINDS.get(lib.ggml_backend_dev_type(at), "accelerator"),
                 description=lib.ggml_backend_dev_description(at).decode().strip(),
+                pci=_pci(lib, at),
             )
         )
     return found
@@ -64,6 +66,13 @@ def asked_for(lib: Library, named: str | None) -> list[Present]:
             )
         found.append(match)
     return found
+
+
+def _pci(lib: Library, at: int) -> str | None:
+    """`device_id` is the lower-case PCI address, or NULL (ggml-backend.h)."""
+    properties = DeviceProperties()
+    lib.ggml_backend_dev_get_props(at, ctypes.byref(properties))
+    return properties.device_id.decode() if properties.device_id else None
 
 
 def free_bytes(lib: Library, device: Present) -> int | None:

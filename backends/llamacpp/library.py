@@ -25,6 +25,20 @@ class GgufInit(ctypes.Structure):
     _fields_ = (("no_alloc", ctypes.c_bool), ("ctx", ctypes.c_void_p))
 
 
+class DeviceProperties(ctypes.Structure):
+    """struct ggml_backend_dev_props. What a device can do is read nowhere; it has had four or five flags."""
+
+    _fields_ = (
+        ("name", _TEXT),
+        ("description", _TEXT),
+        ("memory_free", _SIZE),
+        ("memory_total", _SIZE),
+        ("type", _INT),
+        ("device_id", _TEXT),
+        ("capabilities", ctypes.c_bool * 32),
+    )
+
+
 _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "ggml_version": (_TEXT, ()),
     "ggml_set_abort_callback": (_POINTER, (_POINTER,)),
@@ -41,6 +55,7 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "ggml_backend_dev_name": (_TEXT, (_POINTER,)),
     "ggml_backend_dev_description": (_TEXT, (_POINTER,)),
     "ggml_backend_dev_type": (_INT, (_POINTER,)),
+    "ggml_backend_dev_get_props": (None, (_POINTER, _POINTER)),
     "ggml_backend_dev_memory": (None, (_POINTER, _POINTER, _POINTER)),
     "ggml_backend_dev_backend_reg": (_POINTER, (_POINTER,)),
     "ggml_backend_dev_buffer_type": (_POINTER, (_POINTER,)),

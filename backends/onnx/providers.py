@@ -150,7 +150,8 @@ def _kind_and_index(device: str | None) -> tuple[str | None, int]:
 def _device(entry: Any, index: int) -> Device:
     kind = _kind(entry)
     name = entry.device.metadata.get("Description") or (_cpu_model() if kind == "cpu" else None)
-    return Device(kind=kind, name=name or f"{entry.device.vendor} {kind}".strip(), index=index)
+    pci = entry.device.metadata.get("pci_bus_id")
+    return Device(kind=kind, name=name or f"{entry.device.vendor} {kind}".strip(), index=index, pci=pci)
 
 
 def _kind(entry: Any) -> str:

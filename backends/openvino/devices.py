@@ -15,7 +15,7 @@ import openvino as ov
 from backends.openvino import naming
 from backends.openvino.failures import told
 from bench.errors import PrerequisiteError, UsageError
-from bench.types import Device
+from bench.types import Device, pci_address
 
 DRIVERS = {
     "GPU": "install Intel's compute runtime (Debian, Ubuntu: apt install intel-opencl-icd ocl-icd-libopencl1, from "
@@ -41,12 +41,13 @@ def present(core: Any) -> tuple[Device, ...]:
 def described(core: Any, name: str) -> Device:
     """`GPU.1` as a device: its kind, full name, index, and UUID where the plugin tells."""
     kind, _, index = name.partition(".")
-    uuid = _property(core, name, "DEVICE_UUID")
+    uuid, pci = _property(core, name, "DEVICE_UUID"), _property(core, name, "DEVICE_PCI_INFO")
     return Device(
         kind=kind.lower(),
         name=str(_property(core, name, "FULL_DEVICE_NAME") or name),
         index=int(index) if index.isdecimal() else 0,
         uuid=None if uuid is None else str(uuid),
+        pci=pci_address(**pci) if isinstance(pci, dict) else None,
     )
 
 

@@ -18,7 +18,7 @@ import torch
 from backends.pytorch import isa
 from backends.pytorch.kinds import CPU, Kind, maker
 from bench.errors import PrerequisiteError
-from bench.types import Device
+from bench.types import Device, pci_address
 
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 IPEX = "intel_extension_for_pytorch"
@@ -77,6 +77,7 @@ def described(kind: Kind, module: Any, index: int) -> Device:
         name=name,
         index=index,
         uuid=None if uuid is None else str(uuid),
+        pci=_pci(properties),
     )
 
 
@@ -181,6 +182,13 @@ def _obstacle(kind: Kind) -> str:
     if not os.access(kind.node, os.R_OK | os.W_OK):
         return f"{kind.node} may not be opened by this user"
     return f"{kind.node} is there, but the driver offers no device"
+
+
+def _pci(properties: Any) -> str | None:
+    """The address of a device whose properties have it (NVIDIA's and AMD's); a card is its function 0."""
+    if not hasattr(properties, "pci_bus_id"):
+        return None
+    return pci_address(properties.pci_domain_id, properties.pci_bus_id, properties.pci_device_id)
 
 
 def _properties(module: Any, index: int) -> Any:

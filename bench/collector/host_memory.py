@@ -9,11 +9,13 @@ kernel, the first cannot (proc(5): RssAnon, RssFile).
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 PERIOD_S = 0.05
-COUNTED = ("open", "first-step", "warm-up", "measure")
+LOADING, TIMED = "open", "measure"
+COUNTED = (LOADING, "first-step", "warm-up", TIMED)
 """Phases in which the process holds the model and what a workload needs, and no buffers of gate or probe."""
 
 
@@ -30,8 +32,14 @@ class Resident:
         return (self.anon_bytes or 0) + (self.file_bytes or 0)
 
 
+NOTHING = Resident(anon_bytes=None, file_bytes=None)
+
+
 class HostMemory:
-    """Peaks over the watched process's `COUNTED` phases, those of each case apart."""
+    """Memory of the watched process: once it has loaded, after moments of its timed phases, and the peaks.
+
+    Peaks are over its `COUNTED` phases, those of each case apart. `loaded_ns` is when it had loaded.
+    """
 
     def __init__(self, root: Path = Path("/proc")):
         self._root = root
@@ -39,7 +47,9 @@ class HostMemory:
         self._next_s = 0.0
         self._phase, self._case = "start", -1
         self._peaks: dict[int, Resident] = {}
-        self.last = Resident(anon_bytes=None, file_bytes=None)
+        self._timed: dict[int, list[tuple[int, Resident]]] = {}
+        self.last = self.loaded = NOTHING
+        self.loaded_ns: int | None = None
 
     def watch(self, pid: int) -> None:
         self._status = self._root / str(pid) / "status"
@@ -57,15 +67,28 @@ class HostMemory:
         self.last = resident
         if self._phase in COUNTED:
             self._peaks[self._case] = _higher(self._peaks.get(self._case), resident)
+        if self._phase == TIMED:
+            self._timed.setdefault(self._case, []).append((time.monotonic_ns(), resident))
 
     def mark(self, phase: str, case: int | None = None) -> None:
         """A phase begins, of one case where it is given."""
         self._read()
+        if self._phase == LOADING:
+            self.loaded, self.loaded_ns = self.last, time.monotonic_ns()
         self._phase, self._case = phase, -1 if case is None else case
 
     def peak_of(self, case: int) -> Resident:
         """The highest of loading and of this case."""
         return _higher(self._peaks.get(-1), self._peaks.get(case))
+
+    def right_after(self, case: int, moments_ns: Iterable[int]) -> Resident:
+        """The highest of what was read first after each of these moments; nothing where no reading is near."""
+        found = NOTHING
+        for moment_ns in moments_ns:
+            until_ns = moment_ns + round(2e9 * PERIOD_S)
+            near = (each for at_ns, each in self._timed.get(case, ()) if moment_ns <= at_ns <= until_ns)
+            found = _higher(found, next(near, None))
+        return found
 
     def _read(self) -> None:
         if self._status is not None and (resident := read_resident(self._status)) is not None:

@@ -113,7 +113,7 @@ def sample(watched: Sequence[Provider], lines: Iterator[str], say: Callable[[dic
             provider.close()
         told.append(found)
         first += len(found.sensors)
-    say({"found": asdict(joined(told))})
+    say({"found": asdict(Found.of(told))})
     if watches:
         threads = [threading.Thread(target=watch.run, name=watch.provider.name, daemon=True) for watch in watches]
         for thread in threads:
@@ -156,17 +156,6 @@ def affordable_s(provider: Provider, sensors: Sequence[Sensor]) -> float:
 def _paced(sensor: Sensor, period_s: float) -> float:
     """The period that a sensor is read or updated with, whichever is longer."""
     return max(sensor.period_s, period_s) if sensor.pace == "power" else sensor.period_s
-
-
-def joined(found: Sequence[Found]) -> Found:
-    """What all providers found together, in their order."""
-    return Found(
-        sensors=[sensor for each in found for sensor in each.sensors],
-        denied=[denied for each in found for denied in each.denied],
-        names={device: name for each in found for device, name in each.names.items()},
-        uuids={device: uuid for each in found for device, uuid in each.uuids.items()},
-        settings={device: told for each in found for device, told in each.settings.items()},
-    )
 
 
 def main() -> int:

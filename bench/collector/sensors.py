@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Protocol
+from typing import Literal, Protocol
 
 Quantity = Literal[
     "energy",
@@ -81,11 +81,24 @@ class Found:
     uuids: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Mapping[str, str | float | bool | None]] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, found: Sequence[Found]) -> Found:
+        """What several found together, in their order."""
+        return cls(
+            sensors=[sensor for each in found for sensor in each.sensors],
+            denied=[denied for each in found for denied in each.denied],
+            names={device: name for each in found for device, name in each.names.items()},
+            uuids={device: uuid for each in found for device, uuid in each.uuids.items()},
+            settings={device: told for each in found for device, told in each.settings.items()},
+        )
+
 
 class Provider(Protocol):
     """Reads the sensors of one source. One thread calls it; nothing that a library does may escape but its readings."""
 
-    name: ClassVar[str]
+    @property
+    def name(self) -> str:
+        """For people and for the list of what reading cost."""
 
     def probe(self) -> Found:
         """What is here; never raises, takes at most a second or two, changes nothing."""

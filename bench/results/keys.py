@@ -19,19 +19,24 @@ def canonical_json(value: Any) -> bytes:
 
 
 def series_key(identity: Any) -> str:
-    """Hex SHA-256 of the whole identity (a Struct or its mapping): records with equal keys are one series."""
-    return _digest(identity)
+    """Hex SHA-256 of the whole identity (a Struct or its mapping): records with equal keys are one series.
+
+    A device's PCI address is left out where its UUID is known, which it keeps in another slot; and where it is None,
+    as in records from before it was.
+    """
+    plain: dict[str, Any] = msgspec.to_builtins(identity)
+    devices = [
+        _without(device, () if device.get("pci") and not device.get("uuid") else ("pci",))
+        for device in plain.get("devices", [])
+    ]
+    return _digest({**plain, "devices": devices})
 
 
 def config_key(identity: Any) -> str:
     """Hex SHA-256 of the identity without the host and the physical device: equal on another machine of its kind."""
     plain: dict[str, Any] = msgspec.to_builtins(identity)
-    plain = {name: value for name, value in plain.items() if name != "host_id"}
-    physical = ("uuid", "index")
-    plain["devices"] = [
-        {name: value for name, value in device.items() if name not in physical} for device in plain.get("devices", [])
-    ]
-    return _digest(plain)
+    devices = [_without(device, ("uuid", "index", "pci")) for device in plain.get("devices", [])]
+    return _digest({**_without(plain, ("host_id",)), "devices": devices})
 
 
 def precision_key(facts: Any) -> str | None:
@@ -51,6 +56,10 @@ def precision_key(facts: Any) -> str | None:
     }
     isa = {"isa": plain["isa"]} if plain.get("isa") else {}
     return _digest({"weights": plain["weights"], "kv_cache": plain["kv_cache"], **phases, **isa})
+
+
+def _without(fields: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in names}
 
 
 def _digest(value: Any) -> str:

@@ -55,6 +55,8 @@ class Idle(Struct, frozen=True, kw_only=True):
 class Condition(Struct, frozen=True, kw_only=True):
     """What one device went through while the case was measured: by part, as the sensors name them.
 
+    Memory is what was in use on it, by whomever: before the worker began, once it had loaded, after a prefill, and at
+    most. `other_processes` used it besides the worker's; `errors` are those that its memory and links counted.
     Of `host`: processors that others kept busy, and the share of the wanted time that a hypervisor gave to others.
     """
 
@@ -64,7 +66,12 @@ class Condition(Struct, frozen=True, kw_only=True):
     temperature_highest_c: dict[str, float] = {}
     throttle_s: dict[str, float] = {}
     throttled_ratio: dict[str, float] = {}
+    memory_before_bytes: float | None = None
+    memory_loaded_bytes: float | None = None
+    memory_prefilled_bytes: float | None = None
     memory_highest_bytes: float | None = None
+    errors: dict[str, float] = {}
+    other_processes: Count | None = None
     power_limit_w: Watts | None = None
     others_cores: float | None = None
     steal_ratio: float | None = None

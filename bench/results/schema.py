@@ -37,12 +37,13 @@ class Weights(Struct, frozen=True, kw_only=True):
 
 
 class DeviceRef(Struct, frozen=True, kw_only=True):
-    """A device as its runtime names it."""
+    """A device as its runtime names it; `pci` is its address, `0000:03:00.0`."""
 
     kind: str
     name: str
     uuid: str | None = None
     index: int = 0
+    pci: str | None = None
 
 
 class WorkloadRef(Struct, frozen=True, kw_only=True):
@@ -223,13 +224,20 @@ class Sample(Struct, frozen=True, kw_only=True):
 
 
 class Memory(Struct, frozen=True, kw_only=True):
-    """Memory of one device, each figure by its own name."""
+    """Memory of one device, each figure by its own name; of the host anonymous and file-backed pages apart.
+
+    `loaded` is when the model had been loaded, `prefilled` right after a timed prefill, the highest of all samples.
+    """
 
     device: str
     weights_bytes: Bytes | None = None
     kv_bytes: Bytes | None = None
     allocator_peak_bytes: Bytes | None = None
     device_delta_bytes: int | None = None
+    anon_loaded_bytes: Bytes | None = None
+    file_loaded_bytes: Bytes | None = None
+    anon_prefilled_bytes: Bytes | None = None
+    file_prefilled_bytes: Bytes | None = None
     anon_peak_bytes: Bytes | None = None
     file_peak_bytes: Bytes | None = None
 

@@ -176,9 +176,11 @@ def test_constants_are_those_of_the_code() -> None:
 def test_every_check_of_a_record_is_described() -> None:
     sources = (ROOT / "bench" / "gate.py", ROOT / "bench" / "recording.py")
     source = "".join(path.read_text(encoding="utf-8") for path in sources)
-    checks = set(re.findall(r'\bjudge\("([a-z]+)"', source)) | set(re.findall(r'"([a-z]+-rate)"', source))
+    checks = set(re.findall(r'\bjudge\("([a-z]+)"', source)) | set(
+        re.findall(r'code="([a-z-]+ed|[a-z]+-rate)"', source)
+    )
     told = {name for row in rows(section(METHOD, "What must hold")) if len(row) == 4 for name in code(row[0])}
-    assert {"prefill", "decode", "impossible-rate"} <= checks
+    assert {"prefill", "decode", "impossible-rate", "throttled"} <= checks
     assert checks <= told
 
 

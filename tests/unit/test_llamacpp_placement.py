@@ -183,6 +183,10 @@ def test_a_tied_table_counts_where_it_is_multiplied_with(models: Models, monkeyp
     assert told.embedding_bytes == 0 and held == {"CUDA0": told.resident_weight_bytes}
 
 
+PCI = b"0000:c1:00.0"
+"""ggml-backend.h, at `device_id`: lower case, or NULL."""
+
+
 class Build:
     """A library of a build that has these devices, by name and ggml's number of their kind."""
 
@@ -204,6 +208,9 @@ class Build:
     def ggml_backend_dev_description(self, at: int) -> bytes:
         return f"the {self._here[at][0]} ".encode()
 
+    def ggml_backend_dev_get_props(self, at: int, into: Any) -> None:
+        into._obj.device_id = PCI if self._here[at][0] == "CUDA0" else None
+
     def registered(self) -> list[str]:
         return ["CUDA", "CPU"]
 
@@ -222,6 +229,10 @@ TWO_GPUS: Any = Build(("CUDA0", 1), ("CUDA1", 1), ("CPU", 0))
 )
 def test_devices_are_those_named_or_all_gpus(named: str | None, found: list[str]) -> None:
     assert [each.name for each in devices.asked_for(TWO_GPUS, named)] == found
+
+
+def test_a_device_has_its_address_where_ggml_knows_it() -> None:
+    assert [each.told(0).pci for each in devices.present(TWO_GPUS)] == ["0000:c1:00.0", None, None]
 
 
 def test_without_a_gpu_nothing_named_is_the_cpu() -> None:

@@ -1,68 +1,16 @@
-"""From readings to the energy and the conditions of a record; every number is one that can be computed by hand."""
+"""From readings to the energy of a record; every number is one that can be computed by hand."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
 from bench import metering
-from bench.collector.contention import Beside
-from bench.collector.sampling import Recording
-from bench.collector.sensors import Denied, Found, Sensor
+from bench.collector.sensors import Denied, Found
 from bench.collector.series import Series
-from bench.facts import PhaseFacts, SessionFacts
-from bench.launch import Heard, Launch
 from bench.types import Device
-
-S = 10**9
-GPU, CPU = "pci:0000:03:00.0", "cpu:0"
-
-
-def sensor(device: str, quantity: Any, part: str, **given: Any) -> Sensor:
-    kind = "counter" if quantity in ("energy", "throttle-time") else "gauge"
-    return Sensor(device=device, quantity=quantity, part=part, kind=kind, source="a test", **given)
-
-
-def read(what: Sensor, value: Callable[[float], float], *, until_s: float = 60, every_s: float = 0.1) -> Series:
-    times = [round(index * every_s * S) for index in range(round(until_s / every_s))]
-    return Series.of(what, [(at_ns, value(at_ns / S)) for at_ns in times])
-
-
-def recording(*series: Series, denied: Sequence[Denied] = (), **found: Any) -> Recording:
-    sensors = [each.sensor for each in series]
-    return Recording(found=Found(sensors=sensors, denied=denied, **found), series=series)
-
-
-def launch(sensed: Recording | None, *computed: Device, idle: Recording | None = None) -> Launch:
-    phase = PhaseFacts(activations="f32", compute="f32")
-    facts = SessionFacts(
-        weights="int8 row",
-        prefill=phase,
-        decode=phase,
-        kv_cache="f32",
-        devices=computed,
-        asked_placement="here",
-        placement=(),
-        threads=None,
-        resident_weight_bytes=None,
-        embedding_bytes=None,
-        kv_bytes_per_token=None,
-    )
-    executed = [
-        {"phase": "prefill", "windows_ns": [[10 * S, 16 * S]], "tokens": 3000, "own_pass": True},
-        {"phase": "decode", "windows_ns": [[20 * S, 30 * S], [40 * S, 50 * S]], "tokens": 100, "own_pass": False},
-    ]
-    heard = Heard(facts=facts, executed={0: executed})
-    given: dict[str, Any] = {"launch_id": "", "index": 0, "started_at_utc": "", "versions": {}, "builder": 1}
-    return Launch(**given, heard=heard, sensed=sensed, idle=idle)
-
-
-ON_CPU = Device(kind="cpu", name="a processor")
-ON_GPU = Device(kind="gpu", name="a card", uuid="GPU-1")
-PACKAGE = sensor(CPU, "energy", "package", wraps_at=65000.0)
-CARD = sensor(GPU, "energy", "card")
+from tests.sensed import CARD, CPU, GPU, ON_CPU, ON_GPU, PACKAGE, S, launch, read, recording, sensor
 
 
 def test_watts_times_seconds_are_joules_by_phase_and_token() -> None:
@@ -115,6 +63,8 @@ def test_of_a_card_one_part_is_counted() -> None:
     [
         (ON_GPU, {"uuids": {GPU: "gpu-1"}}, True),
         (ON_GPU, {"uuids": {GPU: "GPU-2"}}, False),
+        (Device(kind="gpu", name="a card", uuid="as another library has it", pci=GPU.removeprefix("pci:")), {}, True),
+        (Device(kind="gpu", name="a card", pci="0000:04:00.0"), {}, False),
         (Device(kind="gpu", name="a card"), {"names": {GPU: "a card"}}, True),
         (Device(kind="gpu", name="a card"), {"names": {GPU: "a card", "pci:0000:04:00.0": "a card"}}, False),
         (Device(kind="gpu", name="a card"), {}, False),
@@ -170,25 +120,3 @@ def test_the_card_that_computed_tells_its_driver_and_limit() -> None:
     }
     assert metering.device_settings(launch(sensed, ON_CPU)) == {}
     assert metering.collector(launch(sensed, ON_CPU)).settings == settings
-
-
-def test_conditions_are_those_of_the_windows() -> None:
-    clock = read(sensor(CPU, "clock", "mean"), lambda s: 3e9 if 10 <= s <= 50 else 1e9)
-    heat = read(sensor(CPU, "temperature", "chip"), lambda s: 90 if s > 55 else 60)
-    slowed = Series.of(sensor(CPU, "throttle-time", "thermal"), [(0, 1.0), (9 * S, 1.0), (51 * S, 1.5)])
-    flag = read(sensor(GPU, "throttled", "power-cap"), lambda s: float(20 <= s < 23))
-    sensed = launch(recording(clock, heat, slowed, flag), ON_CPU)
-    sensed.contention._beside[0] = Beside(others_cores=0.5, steal_ratio=0.0)
-    host, cpu, gpu = metering.conditions(0, sensed)
-    assert (host.device, host.others_cores) == ("host", 0.5)
-    assert cpu.clock_mean_hz == {"mean": pytest.approx(3e9)} and cpu.temperature_highest_c == {"chip": 60}
-    assert cpu.throttle_s == {"thermal": pytest.approx(0.5)}
-    assert 0 < gpu.throttled_ratio["power-cap"] < 0.2
-    said = metering.doubts([host, cpu, gpu])
-    assert len(said) == 3 and any("0.5 processors" in text for text in said) and any("thermal" in text for text in said)
-
-
-def test_a_quiet_machine_gives_no_doubt() -> None:
-    quiet = launch(recording(read(sensor(CPU, "throttle-time", "thermal"), lambda s: 1.5)), ON_CPU)
-    quiet.contention._beside[0] = Beside(others_cores=0.02, steal_ratio=0.0)
-    assert metering.doubts(metering.conditions(0, quiet)) == []

@@ -132,7 +132,7 @@ def test_present_devices_are_described() -> None:
     found = devices.present(ScriptedCore(*TWO))
     assert [(d.kind, d.index) for d in found] == [("cpu", 0), ("gpu", 0), ("gpu", 1)]
     assert found[0].uuid is None
-    assert found[2] == Device(kind="gpu", name=A770, index=1, uuid=scripted_core.UUID)
+    assert found[2] == Device(kind="gpu", name=A770, index=1, uuid=scripted_core.UUID, pci="0000:03:00.0")
 
 
 def test_a_device_that_tells_no_name_keeps_its_own() -> None:

@@ -155,6 +155,16 @@ def test_an_impostor_is_named_in_the_facts_of_its_device(monkeypatch: pytest.Mon
     assert (first.kind, first.name) == ("metax", "MetaX C500")
 
 
+def test_a_device_has_its_address_where_torch_knows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's properties of NVIDIA's and AMD's devices have it (torch/csrc/cuda/Module.cpp)."""
+    standin.offer(monkeypatch, "cuda")
+    assert Cuda().probe().devices[1].pci is None
+    place = {"pci_domain_id": 1, "pci_bus_id": 0xC1, "pci_device_id": 2}
+    told = SimpleNamespace(uuid="GPU-1234", gcnArchName="", **place)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: told)
+    assert Cuda().probe().devices[1].pci == "0001:c1:02.0"
+
+
 def test_a_device_without_properties_has_no_uuid(monkeypatch: pytest.MonkeyPatch) -> None:
     def properties(index: int) -> Any:
         raise RuntimeError("not supported")

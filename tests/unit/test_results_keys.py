@@ -63,6 +63,13 @@ def test_equal_keys_mean_equal_options(options: dict[str, Any]) -> None:
     assert (series_key({**PLAIN, "options": options}) == series_key(PLAIN)) is same
 
 
+@pytest.mark.parametrize(("uuid", "same"), [(None, False), ("GPU-1", True)])
+def test_an_address_tells_devices_apart_that_have_no_uuid(uuid: str | None, same: bool) -> None:
+    here, there = ({**PLAIN, "devices": [{"kind": "gpu", "name": "a", "uuid": uuid, "pci": at}]} for at in ("x", "y"))
+    assert (series_key(here) == series_key(there)) is same
+    assert config_key(here) == config_key(there)
+
+
 def test_keys_are_stable_for_ever() -> None:
     """A changed value here breaks every series that exists."""
     plain = {"model": "m", "host_id": "h", "devices": [{"kind": "cpu", "uuid": "u", "index": 0}], "options": {"é": 1.5}}

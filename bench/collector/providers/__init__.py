@@ -9,6 +9,7 @@ from bench.collector.providers.cpu_state import CpuState
 from bench.collector.providers.gpu_hwmon import GpuHwmon
 from bench.collector.providers.nvml import Nvml
 from bench.collector.providers.powercap import Powercap
+from bench.collector.providers.together import Together
 from bench.collector.providers.tools import Meter, Tools
 from bench.collector.sensors import Provider
 
@@ -16,4 +17,4 @@ from bench.collector.sensors import Provider
 def providers(meter: Sequence[str] = ()) -> list[Provider]:
     """Those of this machine; none has looked for anything yet. `meter` is the command of an external meter."""
     external: list[Provider] = [Meter(meter)] if meter else []
-    return [*external, Powercap(), CpuState(), Nvml(), GpuHwmon(), AmdSmi(), Tools()]
+    return [*external, Together(Powercap(), CpuState(), GpuHwmon()), Nvml(), AmdSmi(), Tools()]
