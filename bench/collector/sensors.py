@@ -23,7 +23,8 @@ Quantity = Literal[
     "errors",
 ]
 """`throttle-time` is a counter of seconds, `throttled` 1 or 0; both have their reason in `part`. `processes` is how
-many hold something on the device, whoever they are; `errors` counts memory errors of the kind that its part says."""
+many hold something on the device, whoever they are; `errors` counts those of its memories or its link, as its part
+says."""
 Kind = Literal["counter", "gauge"]
 """A counter only grows, until it wraps or is reset; a gauge is of a moment, or of the last `averaging_s`."""
 Pace = Literal["power", "state", "edges"]

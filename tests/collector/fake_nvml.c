@@ -2,6 +2,7 @@
  *
  * Each answer is a line "key value" of the file that FAKE_NVML names, read anew at every call. A key holds for all
  * devices, or for one: "1.power 70000". What has no line is not supported. "error.FUNCTION code" makes a function fail.
+ * Processes: "processes PID PID …"; a line without a number is a device on which nobody computes.
  * Fields: "field.ID value" by GPU scope, "field.ID.SCOPE value" by another; "field.ID.error code", "field.ID.type n".
  * Layouts and codes are those of nvml.h (nvidia-ml-py 13.615.71 repeats them).
  */
@@ -13,7 +14,7 @@ typedef unsigned int uint;
 typedef unsigned long long ull;
 typedef const int *Device;
 
-enum { SUCCESS, UNINITIALIZED, INVALID_ARGUMENT, NOT_SUPPORTED, VERSION_MISMATCH = 25 };
+enum { SUCCESS, UNINITIALIZED, INVALID_ARGUMENT, NOT_SUPPORTED, INSUFFICIENT_SIZE = 7, VERSION_MISMATCH = 25 };
 
 typedef struct { char legacy[16]; uint domain, bus, device, ids, subsystem; char bus_id[32]; } Pci;
 typedef union { double d; ull ull_; } Value;
@@ -22,6 +23,7 @@ typedef struct { uint version; ull total, reserved, free, used; } Memory2;
 typedef struct { uint gpu, memory; } Utilization;
 typedef struct { ull reference, violation; } Violation;
 typedef struct { ull total, free, used; } Bar1;
+typedef struct { uint pid; ull memory; uint gpu_instance, compute_instance; } Process;
 
 static const int indices[] = {0, 1, 2, 3};
 static int opened, inits, shutdowns;
@@ -149,6 +151,7 @@ UINT(nvmlDeviceGetMaxPcieLinkGeneration, "generation_max")
 UINT(nvmlDeviceGetCurrPcieLinkWidth, "width")
 UINT(nvmlDeviceGetMaxPcieLinkWidth, "width_max")
 UINT(nvmlDeviceGetPersistenceMode, "persistence")
+UINT(nvmlDeviceGetPcieReplayCounter, "pcie_replay")
 
 #define ULL(function, key) \
     uint function(Device device, ull *value) { return told_ull(device, #function, key, value); }
@@ -197,6 +200,31 @@ uint nvmlDeviceGetViolationStatus(Device device, uint policy, Violation *times) 
     snprintf(key, sizeof key, "violation.%u", policy);
     return told_ull(device, "nvmlDeviceGetViolationStatus", key, &times->violation);
 }
+
+uint nvmlDeviceGetTotalEccErrors(Device device, uint type, uint counter, ull *count) {
+    char key[32];
+    snprintf(key, sizeof key, "errors.%u.%u", type, counter);
+    return told_ull(device, "nvmlDeviceGetTotalEccErrors", key, count);
+}
+
+/* Without room for all of them only their number is told, as nvml.h has it; of the binding's first call too. */
+static uint tell_processes(Device device, const char *function, const char *key, uint *count, Process *processes) {
+    char text[256], *rest = text, *end;
+    uint room = *count, result = before(device, function);
+    if (result != SUCCESS) return result;
+    if (!text_of(device, key, text, sizeof text)) return NOT_SUPPORTED;
+    *count = 0;
+    for (ull pid = strtoull(rest, &end, 0); end != rest; rest = end, pid = strtoull(rest, &end, 0), ++*count)
+        if (processes && *count < room) processes[*count] = (Process){(uint)pid, 1 << 20, ~0u, ~0u};
+    return *count > room ? INSUFFICIENT_SIZE : SUCCESS;
+}
+
+#define PROCESSES(function, key) \
+    uint function(Device device, uint *count, Process *processes) { \
+        return tell_processes(device, #function, key, count, processes); \
+    }
+PROCESSES(nvmlDeviceGetComputeRunningProcesses_v2, "processes")
+PROCESSES(nvmlDeviceGetComputeRunningProcesses_v3, "processes_v3")
 
 static void tell_field(Device device, Field *field) {
     char key[64], value[64];

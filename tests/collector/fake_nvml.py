@@ -43,6 +43,10 @@ H200 = {
     "ecc": "1",
     "persistence": "1",
     "bar1": "274877906944",
+    "processes": "4711 4712",
+    "errors.0.0": "3",
+    "errors.1.0": "0",
+    "pcie_replay": "5",
 }
 """Made up after the fields of nvml.h; limits, clocks and sizes are of the order of an H200's data sheet."""
 
@@ -78,6 +82,18 @@ class FakeNvml:
     def calls(self) -> tuple[int, int]:
         """Times that the library was initialized and shut down."""
         return self.library.fake_inits(), self.library.fake_shutdowns()
+
+
+class Without:
+    """A library that lacks symbols, as one does that is older or newer than a function."""
+
+    def __init__(self, library: ctypes.CDLL, *missing: str):
+        self._library, self._missing = library, missing
+
+    def __getattr__(self, name: str):
+        if name in self._missing:
+            raise AttributeError(f"undefined symbol: {name}")
+        return getattr(self._library, name)
 
 
 def cut_off(monkeypatch) -> None:

@@ -1,7 +1,8 @@
 """NVML's provider, through the real binding, against a library of our own (fake_nvml.c; answers made up after nvml.h).
 
-Codes of errors are nvmlReturn_t's: 3 not supported, 4 no permission, 9 driver not loaded, 12 library not found,
-13 function not found, 15 GPU is lost, 18 versions of driver and library differ, 999 unknown.
+Codes of errors are nvmlReturn_t's: 2 invalid argument, 3 not supported, 4 no permission, 7 insufficient size, 9 driver
+not loaded, 12 library not found, 13 function not found, 15 GPU is lost, 18 versions of driver and library differ, 999
+unknown.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import pynvml
 import pytest
 
 from bench.collector.providers.nvml import MIG, SUPERCHIP, Nvml
-from tests.collector.fake_nvml import FakeNvml, built, cut_off
+from tests.collector.fake_nvml import FakeNvml, Without, built, cut_off
 
 DEVICE = "pci:0000:3b:00.0"
 ALL_ONES = 2**64 - 1
+PROCESSES = "nvmlDeviceGetComputeRunningProcesses"
 SECOND = {"count": 2, "1.bus_id": "00010000:AF:00.1", "1.uuid": "GPU-5"}
 
 
@@ -85,6 +87,10 @@ def test_every_sensor_of_a_card_is_read_in_base_units(nvml, tmp_path):
         "throttled/hw-thermal": 0.0,
         "throttled/power-brake": 0.0,
         "memory-used/card": float(2**30),
+        "processes/compute": 2.0,
+        "errors/ecc-corrected": 3.0,
+        "errors/ecc-uncorrected": 0.0,
+        "errors/pcie-replay": 5.0,
     }
     assert found.denied == []
     assert (found.names, found.uuids) == (
@@ -96,9 +102,18 @@ def test_every_sensor_of_a_card_is_read_in_base_units(nvml, tmp_path):
 def test_counters_gauges_and_paces_are_told_apart(nvml, tmp_path):
     _, found = probed(tmp_path)
     by_quantity = {sensor.quantity: sensor for sensor in found.sensors}
-    assert {name for name, each in by_quantity.items() if each.kind == "counter"} == {"energy", "throttle-time"}
+    assert {name for name, each in by_quantity.items() if each.kind == "counter"} == {
+        "energy",
+        "throttle-time",
+        "errors",
+    }
     assert {name for name, each in by_quantity.items() if each.pace == "power"} == {"energy", "power"}
-    assert {name for name, each in by_quantity.items() if each.pace == "edges"} == {"power-limit", "throttle-time"}
+    assert {name for name, each in by_quantity.items() if each.pace == "edges"} == {
+        "power-limit",
+        "throttle-time",
+        "processes",
+        "errors",
+    }
     assert by_quantity["power"].most == 1050.0
     assert "186" in by_quantity["power"].source
 
@@ -123,6 +138,11 @@ def test_counters_gauges_and_paces_are_told_apart(nvml, tmp_path):
         ("utilization", 101),
         ("memory_used", 2**62),
         ("memory_used", ALL_ONES),
+        ("errors.0.0", ALL_ONES),
+        ("errors.1.0", ALL_ONES),
+        ("pcie_replay", 2**32 - 1),
+        ("error.nvmlDeviceGetPcieReplayCounter", 999),
+        (f"error.{PROCESSES}_v2", 7),  # more of them at each call than there was room for
     ],
 )
 def test_nonsense_is_none_and_only_there(nvml, tmp_path, answer, value):
@@ -142,6 +162,11 @@ WHERE = {
     "clock.1": "clock/sm",
     "utilization": "utilization/gpu",
     "memory_used": "memory-used/card",
+    "errors.0.0": "errors/ecc-corrected",
+    "errors.1.0": "errors/ecc-uncorrected",
+    "pcie_replay": "errors/pcie-replay",
+    "error.nvmlDeviceGetPcieReplayCounter": "errors/pcie-replay",
+    f"error.{PROCESSES}_v2": "processes/compute",
 }
 
 
@@ -232,7 +257,7 @@ def test_what_a_card_has_not_is_no_sensor_and_only_power_is_missed(nvml, tmp_pat
     ids = {sensor.id.removeprefix(f"{DEVICE}/") for sensor in found.sensors}
     absent = {"temperature/memory", "energy/card", "memory-used/card", "throttle-time/thermal", "clock/memory"}
     assert not ids & absent
-    assert len(ids) == 11
+    assert len(ids) == 15
     assert [(each.what, each.why) for each in found.denied] == [(f"{DEVICE}: energy card", "NVML: Not Supported")]
 
 
@@ -262,8 +287,75 @@ def test_drivers_to_come_tell_the_temperature_by_its_new_name(nvml, tmp_path):
 def test_a_mig_instance_has_neither_energy_nor_power_whatever_the_card_tells(nvml, tmp_path):
     nvml.tell({"mig": 1})
     _, found = probed(tmp_path)
-    assert not {"energy", "power"} & {sensor.quantity for sensor in found.sensors}
+    assert not {"energy", "power", "processes"} & {sensor.quantity for sensor in found.sensors}
     assert [(each.why, each.remedy) for each in found.denied] == [(MIG, "sudo nvidia-smi -i 0000:3b:00.0 -mig 0")]
+
+
+@pytest.mark.parametrize(
+    ("pids", "count"),
+    [("", 0.0), ("7", 1.0), ("7 8 7", 2.0), ("4294967295 0", 2.0), (" ".join(map(str, range(40))), 40.0)],
+)
+def test_processes_are_told_apart_by_their_number(nvml, tmp_path, pids, count):
+    nvml.tell({"processes": pids})
+    provider, found = probed(tmp_path)
+    assert readings(provider, found)["processes/compute"] == count
+
+
+@pytest.mark.parametrize(
+    ("missing", "count"),
+    [
+        ((), 2.0),
+        ((f"{PROCESSES}_v3",), 2.0),  # driver 535.98: XuehaiPan/nvitop #89
+        ((f"{PROCESSES}_v2",), 3.0),
+        ((f"{PROCESSES}_v2", f"{PROCESSES}_v3"), None),  # 450.36.06: wookayin/gpustat #138
+    ],
+)
+def test_processes_are_asked_for_by_the_version_that_there_is(nvml, tmp_path, monkeypatch, missing, count):
+    nvml.tell({"processes_v3": "1 2 3"})
+    monkeypatch.setattr(pynvml, "CDLL", lambda name: Without(nvml.library, *missing))
+    provider, found = probed(tmp_path)
+    assert (readings(provider, found).get("processes/compute"), found.denied) == (count, [])
+
+
+@pytest.mark.parametrize(
+    ("symbol", "gone"),
+    [
+        ("nvmlDeviceGetTotalEccErrors", {"errors/ecc-corrected", "errors/ecc-uncorrected"}),
+        ("nvmlDeviceGetPcieReplayCounter", {"errors/pcie-replay"}),
+    ],
+)
+@pytest.mark.parametrize("how", ["missing", "not supported", "invalid argument"])
+def test_a_card_that_counts_no_errors_has_no_such_sensor(nvml, tmp_path, monkeypatch, symbol, gone, how):
+    if how == "missing":
+        monkeypatch.setattr(pynvml, "CDLL", lambda name: Without(nvml.library, symbol))
+    else:
+        nvml.fail(symbol, 3 if how == "not supported" else 2)
+    _, found = probed(tmp_path)
+    ids = {sensor.id.removeprefix(f"{DEVICE}/") for sensor in found.sensors}
+    assert (len(ids), ids & gone, found.denied) == (20 - len(gone), set(), [])
+
+
+@pytest.mark.parametrize("code", [2, 3])
+def test_a_card_that_lists_no_processes_has_no_such_sensor(nvml, tmp_path, code):
+    nvml.fail(f"{PROCESSES}_v2", code)
+    _, found = probed(tmp_path)
+    assert (len(found.sensors), found.denied) == (19, [])
+
+
+def test_who_may_not_see_processes_and_errors_is_told(nvml, tmp_path):
+    nvml.fail(f"{PROCESSES}_v2", 4)
+    nvml.fail("nvmlDeviceGetTotalEccErrors", 4)
+    _, found = probed(tmp_path)
+    assert [(each.what, each.why) for each in found.denied] == [
+        (f"{DEVICE}: errors ecc-corrected, errors ecc-uncorrected, processes compute", "NVML: Insufficient Permissions")
+    ]
+
+
+@pytest.mark.parametrize("count", [0, 2**32, 2**64 - 2])
+def test_counted_errors_are_told_as_they_stand_reset_too(nvml, tmp_path, count):
+    provider, found = probed(tmp_path)
+    nvml.tell({"errors.0.0": count})
+    assert readings(provider, found)["errors/ecc-corrected"] == float(count)
 
 
 @pytest.mark.parametrize(
@@ -293,7 +385,7 @@ def test_several_cards_are_told_apart_by_the_kernels_addresses(nvml, tmp_path):
     power = {each.device: each for each in found.sensors if each.quantity == "power"}
     assert list(power) == [DEVICE, "pci:10000:af:00.1"]
     assert provider.read(list(power.values())) == [70.5, 300.0]
-    assert len({sensor.id for sensor in found.sensors}) == len(found.sensors) == 32
+    assert len({sensor.id for sensor in found.sensors}) == len(found.sensors) == 40
 
 
 @pytest.mark.parametrize("function", ["nvmlDeviceGetHandleByIndex_v2", "nvmlDeviceGetPciInfo_v3"])
@@ -315,7 +407,7 @@ def test_a_device_whose_address_is_none_is_denied(nvml, tmp_path, bus_id):
 def test_names_that_are_missing_are_left_out(nvml, tmp_path):
     nvml.tell({"name": None, "uuid": None})
     _, found = probed(tmp_path)
-    assert (found.names, found.uuids, len(found.sensors)) == ({}, {}, 16)
+    assert (found.names, found.uuids, len(found.sensors)) == ({}, {}, 20)
 
 
 @pytest.mark.parametrize(
@@ -378,7 +470,13 @@ def test_devices_that_cannot_be_looked_at_are_none(no_library, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("function", "left"), [("nvmlDeviceGetCurrentClocksEventReasons", 11), ("nvmlDeviceGetFieldValues", 15)]
+    ("function", "left"),
+    [
+        ("nvmlDeviceGetCurrentClocksEventReasons", 15),
+        ("nvmlDeviceGetFieldValues", 19),
+        ("nvmlDeviceGetTotalEccErrors", 18),
+        (f"{PROCESSES}_v2", 19),
+    ],
 )
 def test_a_binding_older_than_a_function_has_its_sensors_not(nvml, tmp_path, monkeypatch, function, left):
     monkeypatch.delattr(pynvml, function)

@@ -1,14 +1,12 @@
 """Sensors of AMD's GPUs: AMD SMI through AMD's own binding, module `amdsmi`.
 
-What it says is in ROCm's python interface (amdsmi_interface.py of 7.0.2) and, for the units, in its amd_smi.cc. One
-thread may call it: handles used by several told counters that ran backwards (ROCm/amdsmi #115).
+One thread may call it: handles used by several told counters that ran backwards (ROCm/amdsmi #115).
 """
 
 from __future__ import annotations
 
 import importlib
 import io
-import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,18 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from bench.collector.providers.amdsmi_rows import ENERGY, MOST_W, ROWS, Row, number
 from bench.collector.providers.tools import pci_addresses
-from bench.collector.sensors import Denied, Found, Kind, Pace, Quantity, Sensor
+from bench.collector.sensors import Denied, Found, Sensor
 
 VENDOR_ID, GPU_CLASSES = "0x1002", ("0x03", "0x12")
 """Display controllers (0x0380 where nothing can be plugged in) and processing accelerators."""
 SELF_TEST_S = 0.5
-LEAST_W, MOST_W = 0.5, 3000.0
-LEAST_C, MOST_C = 1.0, 150.0
-MILLIDEGREES_FROM = 1000.0
-"""No GPU is so hot in °C, and none so cold in m°C."""
-POWERS = ("socket_power", "current_socket_power", "average_socket_power")
-"""The first since ROCm 7.0; the second of MI300 and later, the third of what is older."""
 REASONS = {
     "power": "acc_ppt_pwr",
     "prochot": "acc_prochot_thrm",
@@ -39,19 +32,6 @@ REASONS = {
 """Clocks below the host's limit are left out: they are low where there is little to do, too."""
 STANDS_STILL = "counter stands still (ROCm/amdsmi #38)"
 REMEDY = "install ROCm's package amd-smi-lib, then: pip install /opt/rocm/share/amd_smi"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """A sensor of every GPU that tells it: `ask(library, handle)` is a sound number in the sensor's unit, or None."""
-
-    quantity: Quantity
-    part: str
-    source: str
-    ask: Callable[[Any, Any], float | None]
-    kind: Kind = "gauge"
-    pace: Pace = "power"
-    most: float | None = None
 
 
 @dataclass(slots=True)
@@ -83,69 +63,12 @@ class Held:
         return self.seconds
 
 
-def _number(told: Any) -> float | None:
-    """A number ≥ 0 as the binding tells it; None of "N/A" and whatever else is none."""
-    if isinstance(told, bool) or not isinstance(told, int | float):
-        return None
-    return float(told) if math.isfinite(told) and told >= 0 else None
-
-
-def _energy_j(library: Any, handle: Any) -> float | None:
-    """Ticks × µJ a tick; before ROCm 6.2.1 the ticks were called `power`."""
-    told = library.amdsmi_get_energy_count(handle)
-    ticks, microjoules = _number(told.get("energy_accumulator", told.get("power"))), _number(told["counter_resolution"])
-    return ticks * microjoules / 1e6 if ticks is not None and microjoules else None
-
-
-def _power_w(library: Any, handle: Any) -> float | None:
-    """W, whole ones. The first of its names that tells any: 0 and "N/A" are of GPUs that know the other."""
-    told = library.amdsmi_get_power_info(handle)
-    watts = (_number(told.get(name)) for name in POWERS)
-    return next((each for each in watts if each is not None and LEAST_W <= each <= MOST_W), None)
-
-
-def _memory_used_bytes(library: Any, handle: Any) -> float | None:
-    told = library.amdsmi_get_gpu_vram_usage(handle)
-    used, total = _number(told["vram_used"]), _number(told["vram_total"])
-    return used * 2**20 if used is not None and total is not None and used <= total else None
-
-
-def _temperature_c(place: str) -> Callable[[Any, Any], float | None]:
-    """°C of what documents call m°C and the library has divided already, or not."""
-
-    def ask(library: Any, handle: Any) -> float | None:
-        kind, moment = getattr(library.AmdSmiTemperatureType, place), library.AmdSmiTemperatureMetric.CURRENT
-        told = _number(library.amdsmi_get_temp_metric(handle, kind, moment))
-        degrees = told / 1000 if told is not None and told > MILLIDEGREES_FROM else told
-        return degrees if degrees is not None and LEAST_C <= degrees <= MOST_C else None
-
-    return ask
-
-
 def _market_name(library: Any, handle: Any) -> str:
     return str(library.amdsmi_get_gpu_asic_info(handle)["market_name"])
 
 
 def _uuid(library: Any, handle: Any) -> str:
     return str(library.amdsmi_get_gpu_device_uuid(handle))
-
-
-ENERGY = Row(quantity="energy", part="chip", kind="counter", source="amdsmi_get_energy_count", ask=_energy_j)
-ROWS = (
-    Row(quantity="power", part="chip", source="amdsmi_get_power_info", ask=_power_w, most=MOST_W),
-    Row(quantity="memory-used", part="vram", pace="state", source="amdsmi_get_gpu_vram_usage", ask=_memory_used_bytes),
-    *(
-        Row(
-            quantity="temperature",
-            part=part,
-            pace="state",
-            source="amdsmi_get_temp_metric",
-            ask=_temperature_c(place),
-            most=MOST_C,
-        )
-        for part, place in (("edge", "EDGE"), ("junction", "HOTSPOT"), ("mem", "VRAM"))
-    ),
-)
 
 
 class AmdSmi:
@@ -212,7 +135,7 @@ class AmdSmi:
                 if sensor.device not in violations:
                     violations[sensor.device] = self._violations(sensor.device)
                 told, at_s = violations[sensor.device]
-                ticks, of = _number(told.get(REASONS[sensor.part])), _number(told.get("acc_counter"))
+                ticks, of = number(told.get(REASONS[sensor.part])), number(told.get("acc_counter"))
                 values.append(self._held[sensor.id].add(ticks, of, at_s))
             else:
                 row = self._rows.get(sensor.id)
@@ -245,11 +168,11 @@ class AmdSmi:
 
     def _throttles(self, device: str) -> list[Sensor]:
         told, _ = self._violations(device)
-        if _number(told.get("acc_counter")) is None:
+        if number(told.get("acc_counter")) is None:
             return []
         sensors = []
         for part, key in REASONS.items():
-            if _number(told.get(key)) is not None:
+            if number(told.get(key)) is not None:
                 sensor = Sensor(
                     device=device,
                     quantity="throttle-time",
@@ -268,15 +191,7 @@ class AmdSmi:
         return (told if isinstance(told, Mapping) else {}), self._clock()
 
     def _sensor(self, device: str, row: Row) -> Sensor:
-        sensor = Sensor(
-            device=device,
-            quantity=row.quantity,
-            part=row.part,
-            kind=row.kind,
-            source=row.source,
-            pace=row.pace,
-            most=row.most,
-        )
+        sensor = row.sensor(device)
         self._rows[sensor.id] = row
         return sensor
 

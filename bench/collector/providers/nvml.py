@@ -19,6 +19,7 @@ from bench.collector.providers.nvml_rows import (
     MODULE,
     MOST_W,
     NOT_AVAILABLE,
+    PROCESSES,
     STATE,
     USAGE,
     Row,
@@ -49,7 +50,8 @@ class Nvml:
 
     A superchip (Grace Hopper and its successors) has its power told by GPU scope where the driver knows that, and no
     energy then: whose the counter is, is not documented. Where only the module's power is told, both are `module`.
-    With MIG a card tells its own power, not an instance's: it is left out. A device that fails leaves the others.
+    With MIG a card tells its own power and processes, not an instance's: both are left out. A device that fails leaves
+    the others.
     """
 
     name: ClassVar[str] = "nvml"
@@ -142,7 +144,10 @@ class Nvml:
         """Sensors of one device; what it refuses goes to `denied`, once for each reason."""
         refused: dict[str, list[str]] = {}
         memory_bytes = self._bytes("nvmlDeviceGetMemoryInfo", "total", handle, self._version_2())
-        for row in (*self._power(device, handle, denied), *STATE, replace(MEMORY_USED, most=memory_bytes)):
+        rows = [*self._power(device, handle, denied), *STATE, replace(MEMORY_USED, most=memory_bytes)]
+        if not self._partitioned(handle):
+            rows.append(PROCESSES)
+        for row in rows:
             try:
                 row.ask(self._nvml, handle)
             except self._failures as error:
@@ -163,7 +168,7 @@ class Nvml:
         limit = replace(LIMIT, most=most_w)
         instant = replace(INSTANT, most=most_w)
         usage = replace(USAGE, most=most_w, averaging_s=self._averaging_s(handle))
-        if (self._told("nvmlDeviceGetMigMode", handle) or [0])[0]:
+        if self._partitioned(handle):
             remedy = f"sudo nvidia-smi -i {device.removeprefix('pci:')} -mig 0"
             denied.append(Denied(what=f"{device}: energy, power", why=MIG, remedy=remedy))
             return [limit]
@@ -174,6 +179,10 @@ class Nvml:
             return [replace(ENERGY, part="module"), MODULE, limit]
         denied.append(Denied(what=f"{device}: energy", why=SUPERCHIP))
         return [instant, limit]
+
+    def _partitioned(self, handle: Any) -> bool:
+        """Whether MIG is on: what a card then tells is not of the instance that computes."""
+        return bool((self._told("nvmlDeviceGetMigMode", handle) or [0])[0])
 
     def _averaging_s(self, handle: Any) -> float:
         """Over what nvmlDeviceGetPowerUsage averages: 1 s, but nothing on GA100 and on what came before Ampere.

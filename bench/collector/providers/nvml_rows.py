@@ -18,6 +18,7 @@ MOST_W, MOST_MODULE_W = 3000.0, 10_000.0
 LEAST_C, MOST_C = 1.0, 150.0
 """A sensor that is not there may tell 0."""
 MOST_HZ = 10e9
+MOST_REPLAYS = 2**32 - 2
 NOT_AVAILABLE = 2**64 - 1
 """NVML_VALUE_NOT_AVAILABLE of 64-bit numbers; that of 32-bit ones lies above what their sensors can reach."""
 POWER_PERIOD_S = 0.05
@@ -104,6 +105,29 @@ def _violated(policy: str) -> Callable[[Any, Any], float]:
     return ask
 
 
+def _processes(nvml: Any, handle: Any) -> float:
+    """How many processes compute, whoever they are.
+
+    In a container without the host's process ids NVML may list nobody although somebody computes. Asked by version 2
+    first: version 3 is the same, but drivers 535.43 to 535.86 tell longer entries by it, and 535.98 has none (nvitop
+    #79, #89). By its name without a version the binding hides "function not found" behind an error of no NVML.
+    """
+    try:
+        told = nvml.nvmlDeviceGetComputeRunningProcesses_v2(handle)
+    except nvml.NVMLError_FunctionNotFound:
+        told = nvml.nvmlDeviceGetComputeRunningProcesses_v3(handle)
+    return float(len({process.pid for process in told}))
+
+
+def _ecc_errors(kind: str) -> Callable[[Any, Any], float]:
+    """Since the driver was loaded, in all memories of the device, caches and registers too."""
+
+    def ask(nvml: Any, handle: Any) -> float:
+        return _counted(nvml.nvmlDeviceGetTotalEccErrors(handle, getattr(nvml, kind), nvml.NVML_VOLATILE_ECC), 1)
+
+    return ask
+
+
 def _clock(domain: str) -> Callable[[Any, Any], float]:
     return lambda nvml, handle: float(nvml.nvmlDeviceGetClockInfo(handle, getattr(nvml, domain)) * 10**6)
 
@@ -147,6 +171,13 @@ LIMIT = Row(
     least=LEAST_W,
     most=MOST_W,
 )
+PROCESSES = Row(
+    quantity="processes",
+    part="compute",
+    pace="edges",
+    source="nvmlDeviceGetComputeRunningProcesses_v2",
+    ask=_processes,
+)
 MEMORY_USED = Row(quantity="memory-used", part="card", source="nvmlDeviceGetMemoryInfo_v2", ask=_memory_used)
 STATE = (
     Row(
@@ -184,6 +215,29 @@ STATE = (
             ask=_violated(policy),
         )
         for part, policy in (("power", "NVML_PERF_POLICY_POWER"), ("thermal", "NVML_PERF_POLICY_THERMAL"))
+    ),
+    *(
+        Row(
+            quantity="errors",
+            part=part,
+            kind="counter",
+            pace="edges",
+            source="nvmlDeviceGetTotalEccErrors",
+            ask=_ecc_errors(kind),
+        )
+        for part, kind in (
+            ("ecc-corrected", "NVML_MEMORY_ERROR_TYPE_CORRECTED"),
+            ("ecc-uncorrected", "NVML_MEMORY_ERROR_TYPE_UNCORRECTED"),
+        )
+    ),
+    Row(
+        quantity="errors",
+        part="pcie-replay",
+        kind="counter",
+        pace="edges",
+        source="nvmlDeviceGetPcieReplayCounter",
+        ask=lambda nvml, handle: float(nvml.nvmlDeviceGetPcieReplayCounter(handle)),
+        most=MOST_REPLAYS,
     ),
     *(
         Row(
