@@ -28,7 +28,7 @@ def of_case(index: int, launch: Launch) -> list[Condition]:
     found = [Condition(device="host", **asdict(launch.contention.of(index)))]
     windows = _windows(index, launch)
     if launch.sensed and windows:
-        computed = computing(launch.heard.facts, launch.sensed.found)
+        computed = _computed(launch)
         for device in dict.fromkeys(each.sensor.device for each in launch.sensed.series):
             own = [each for each in launch.sensed.series if each.sensor.device == device]
             memory = _memory(own, windows, launch.memory.loaded_ns, launch.heard.prefilled_ns(index))
@@ -57,7 +57,7 @@ def doubts(found: Sequence[Condition]) -> list[str]:
 def too_warm(index: int, launch: Launch, found: Sequence[Condition]) -> str | None:
     """Why the case's rates are not those of its devices: one that computed was too warm. None where none was."""
     seconds = sum(window.seconds for window in _windows(index, launch))
-    computed = computing(launch.heard.facts, launch.sensed.found) if launch.sensed else set()
+    computed = _computed(launch)
     for each in found:
         ratios = {**each.throttled_ratio, **{reason: slow_s / seconds for reason, slow_s in each.throttle_s.items()}}
         hot = [(ratio, reason) for reason, ratio in ratios.items() if any(word in reason for word in HEAT)]
@@ -65,6 +65,11 @@ def too_warm(index: int, launch: Launch, found: Sequence[Condition]) -> str | No
         if each.device in computed and ratio > HOT_RATIO:
             return f"{each.device} was slowed down for {ratio:.0%} of the time: {reason}"
     return None
+
+
+def _computed(launch: Launch) -> set[str]:
+    facts, sensed = launch.heard.facts, launch.sensed
+    return computing(facts.devices, sensed.found) if facts and sensed else set()
 
 
 def _windows(index: int, launch: Launch) -> list[Window]:

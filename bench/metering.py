@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Collection, Iterator, Sequence, Set
 from dataclasses import asdict
 from typing import Any
 
@@ -12,7 +12,6 @@ from bench.collector.energy import Used, Window, extremes, mean_power, used
 from bench.collector.sampling import Recording
 from bench.collector.sensors import Found
 from bench.collector.series import Series
-from bench.facts import SessionFacts
 from bench.launch import Launch
 from bench.results.metered import Collector, Denied, Energy, EnergyUse, Idle
 from bench.types import Device
@@ -46,26 +45,23 @@ def energy(index: int, launch: Launch) -> Energy:
     recording = launch.sensed
     if recording is None or least_s(recording.found) is None:
         return Energy(reason=_without(recording))
-    counters, gauges = _by_part(recording, "energy"), _by_part(recording, "power")
-    limits = {key[0]: extremes(series, []).highest for key, series in _by_part(recording, "power-limit").items()}
-    counted = set(_counted([*counters, *gauges], launch.heard.facts, recording.found))
+    facts = launch.heard.facts
+    computed = computing(facts.devices if facts else (), recording.found)
     idle = {(each.device, each.part): each for each in _idle(launch.idle)}
     uses = []
     for executed in launch.heard.executed.get(index, []):
         windows = [Window(*each) for each in executed["windows_ns"]]
-        for key in dict.fromkeys([*counters, *gauges]):
-            limit_w = limits.get(key[0])
-            found = used(
-                counters.get(key), gauges.get(key), windows, most_w=limit_w * LIMIT_MARGIN if limit_w else None
-            )
-            seconds = sum(window.seconds for window in windows)
+        seconds = sum(window.seconds for window in windows)
+        parts = used_by_part(recording, windows)
+        keys = set(counted(parts, computed))
+        for key, found in parts.items():
             base_w = idle[key].mean_w if key in idle else None
             uses.append(
                 EnergyUse(
                     device=key[0],
                     part=key[1],
                     phase=executed["phase"],
-                    counted=key in counted,
+                    counted=key in keys,
                     net_j=None if found.joules is None or base_w is None else found.joules - base_w * seconds,
                     tokens=executed["tokens"],
                     seconds=seconds,
@@ -77,6 +73,36 @@ def energy(index: int, launch: Launch) -> Energy:
     return Energy(reason=_why_none(uses), uses=uses, idle=list(idle.values()))
 
 
+def used_by_part(recording: Recording, windows: Sequence[Window]) -> dict[Key, Used]:
+    """Energy of `windows` together by every part that a sensor tells of, within its device's power limit.
+
+    Parts overlap: only those that `counted` names may be added up.
+    """
+    counters, gauges = _by_part(recording, "energy"), _by_part(recording, "power")
+    limits = {key[0]: extremes(series, []).highest for key, series in _by_part(recording, "power-limit").items()}
+    found = {}
+    for key in dict.fromkeys([*counters, *gauges]):
+        limit_w = limits.get(key[0])
+        most_w = limit_w * LIMIT_MARGIN if limit_w else None
+        found[key] = used(counters.get(key), gauges.get(key), windows, most_w=most_w)
+    return found
+
+
+def counted(keys: Collection[Key], devices: Set[str]) -> Iterator[Key]:
+    """Those of `keys` that are of `devices`, as sensors name them, and overlap no other that is counted."""
+    for device in dict.fromkeys(device for device, _ in keys if device in devices):
+        parts = [part for each, part in keys if each == device]
+        on_processor = [part for part in parts if part.startswith(OF_A_PROCESSOR)]
+        on_card = [part for part in OF_A_CARD if part in parts][:1]
+        yield from ((device, part) for part in on_processor or on_card)
+
+
+def computing(devices: Sequence[Device], found: Found) -> set[str]:
+    """The sensors' names of `devices`, which are as runtimes name them."""
+    present = {sensor.device for sensor in found.sensors}
+    return {name for device in devices for name in _of_device(device, present, found)}
+
+
 def collector(launch: Launch) -> Collector | None:
     """What watched this launch, what it may not read, and what it cost; None where nothing was looked for."""
     if launch.sensed is None:
@@ -84,7 +110,7 @@ def collector(launch: Launch) -> Collector | None:
     found, cost = launch.sensed.found, launch.sensed.cost or {}
     return Collector(
         sensors=[f"{sensor.id}: {sensor.source}" for sensor in found.sensors],
-        denied=[Denied(**asdict(denied)) for denied in found.denied],
+        denied=[Denied(what=each.what, why=each.why, remedy=each.remedy) for each in found.denied],
         names=dict(found.names),
         settings={device: dict(told) for device, told in found.settings.items()},
         cpu_s=cost.get("cpu_s"),
@@ -97,7 +123,8 @@ def device_settings(launch: Launch) -> dict[str, Any]:
     if launch.sensed is None or launch.heard.facts is None:
         return {}
     found = launch.sensed.found
-    told = [found.settings[device] for device in computing(launch.heard.facts, found) if device in found.settings]
+    computed = computing(launch.heard.facts.devices, found)
+    told = [found.settings[device] for device in computed if device in found.settings]
     names = {"driver": "driver", "firmware": "vbios", "power_cap_w": "power_limit_w"}
     return {name: told[0].get(key) for name, key in names.items()} if len(told) == 1 else {}
 
@@ -106,7 +133,7 @@ def _without(recording: Recording | None) -> str:
     """Why there is no sensor of energy or power."""
     if recording is None:
         return "no sensor was looked for"
-    whys = dict.fromkeys(f"{denied.what}: {denied.why}" for denied in recording.found.denied)
+    whys = dict.fromkeys(f"{denied.what}: {denied.why}" for denied in recording.found.denied if denied.of_energy)
     return "no sensor of energy or power" + (f" ({'; '.join(whys)})" if whys else "")
 
 
@@ -130,22 +157,6 @@ def _by_part(recording: Recording, quantity: str) -> dict[Key, Series]:
     return found
 
 
-def _counted(keys: Sequence[Key], facts: SessionFacts | None, found: Found) -> Iterator[Key]:
-    """Parts of the devices that computed which overlap no other that is counted."""
-    devices = {device for device, _ in keys}
-    for device in computing(facts, found) & devices:
-        parts = [part for each, part in keys if each == device]
-        on_processor = [part for part in parts if part.startswith(OF_A_PROCESSOR)]
-        on_card = [part for part in OF_A_CARD if part in parts][:1]
-        yield from ((device, part) for part in on_processor or on_card)
-
-
-def computing(facts: SessionFacts | None, found: Found) -> set[str]:
-    """The sensors' names of the devices that a session computed on."""
-    present = {sensor.device for sensor in found.sensors}
-    return {name for device in (facts.devices if facts else ()) for name in _of_device(device, present, found)}
-
-
 def _of_device(device: Device, present: Set[str], found: Found) -> Set[str]:
     """Of a processor all packages; of a card by PCI address, else by uuid, else by a name that only one has."""
     if device.kind == "cpu":
@@ -159,7 +170,8 @@ def _of_device(device: Device, present: Set[str], found: Found) -> Set[str]:
 
 
 def _bare(uuid: str) -> str:
-    return uuid.lower().removeprefix("gpu-")
+    """Without what libraries write around it."""
+    return uuid.lower().removeprefix("gpu-").replace("-", "")
 
 
 def _idle(recording: Recording | None) -> list[Idle]:

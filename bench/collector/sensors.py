@@ -62,11 +62,15 @@ class Sensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Denied:
-    """A sensor that is there and cannot be read, or could be there: why not, and the command that grants it."""
+    """A sensor that is there and cannot be read, or could be there: why not, and the command that grants it.
+
+    `of_energy` where it is why no energy is known.
+    """
 
     what: str
     why: str
     remedy: str | None = None
+    of_energy: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

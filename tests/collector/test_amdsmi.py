@@ -17,7 +17,7 @@ from bench.collector.sensors import Found, Sensor
 CARD, OTHER = "0000:03:00.0", "0000:83:00.0"
 POWER = f"pci:{CARD}/power/chip"
 ENERGY = f"pci:{CARD}/energy/chip"
-PROCESSES, ERRORS = f"pci:{CARD}/processes/compute", f"pci:{CARD}/errors/ecc-corrected"
+ERRORS = f"pci:{CARD}/errors/ecc-corrected"
 
 
 class Failed(Exception):
@@ -56,7 +56,6 @@ class Library:
         self.degrees: dict[int, Any] = {0: 45, 1: 52, 2: 61}
         self.memory: dict[str, Any] = {"vram_total": 65520, "vram_used": 1024}
         self.violations: dict[str, Any] | None = None
-        self.processes: Any = [{"name": "N/A", "pid": 4711, "mem": 0}, {"name": "python3", "pid": 4712, "mem": 1}]
         self.ecc_blocks: Any = 0x2001
         self.ecc: Any = {"correctable_count": 3, "uncorrectable_count": 0, "deferred_count": 1}
         self.broken: dict[str, Exception] = {}
@@ -107,10 +106,6 @@ class Library:
     def amdsmi_get_gpu_vram_usage(self, handle: str) -> dict[str, Any]:
         self._call("amdsmi_get_gpu_vram_usage")
         return self.memory
-
-    def amdsmi_get_gpu_process_list(self, handle: str) -> Any:
-        self._call("amdsmi_get_gpu_process_list")
-        return self.processes
 
     def amdsmi_get_gpu_ecc_enabled(self, handle: str) -> Any:
         self._call("amdsmi_get_gpu_ecc_enabled")
@@ -167,7 +162,6 @@ def test_everything_is_in_base_units(here: Here) -> None:
         f"pci:{CARD}/temperature/edge": 45.0,
         f"pci:{CARD}/temperature/junction": 52.0,
         f"pci:{CARD}/temperature/mem": 61.0,
-        PROCESSES: 2.0,
         ERRORS: 3.0,
         f"pci:{CARD}/errors/ecc-uncorrected": 0.0,
         f"pci:{CARD}/errors/ecc-deferred": 1.0,
@@ -268,26 +262,6 @@ def test_more_memory_than_there_is_cannot_be_used(here: Here, memory: dict[str, 
 
 
 @pytest.mark.parametrize(
-    ("processes", "count"),
-    [
-        ([], 0.0),
-        ([{"pid": 1}, {"pid": 2}, {"pid": 1}], 2.0),
-        ([{"pid": 1}, {"pid": "N/A"}], None),
-        ([{"pid": -1}], None),
-        ([{"name": "python3"}], None),
-        ([17, 18], None),  # before ROCm 6.1.1: handles, to be asked with another function
-        ("N/A", None),
-        (None, None),
-    ],
-)
-def test_processes_are_counted_by_their_numbers(here: Here, processes: Any, count: float | None) -> None:
-    sensor = here.found()[PROCESSES]
-    here.library.processes = processes
-    assert here.value(sensor) == count
-    assert (sensor.kind, sensor.pace) == ("gauge", "edges")
-
-
-@pytest.mark.parametrize(
     ("ecc", "count"),
     [
         ({"correctable_count": 0}, 0.0),
@@ -318,7 +292,6 @@ def test_a_gpu_that_corrects_nothing_counts_no_errors(here: Here, blocks: Any) -
 @pytest.mark.parametrize(
     ("call", "quantity"),
     [
-        ("gpu_process_list", "processes"),
         ("gpu_ecc_enabled", "errors"),  # guests of virtual machines, says ROCm's documentation
         ("gpu_total_ecc_count", "errors"),
     ],
@@ -327,7 +300,7 @@ def test_what_a_gpu_does_not_support_is_no_sensor(here: Here, call: str, quantit
     here.library.broken = {f"amdsmi_get_{call}": Failed("Error code:\n\t2 | AMDSMI_STATUS_NOT_SUPPORTED")}
     found = here.provider.probe()
     quantities = {sensor.quantity for sensor in found.sensors}
-    assert quantities == {"energy", "power", "memory-used", "temperature", "processes", "errors"} - {quantity}
+    assert quantities == {"energy", "power", "memory-used", "temperature", "errors"} - {quantity}
     assert found.denied == []
 
 
@@ -397,9 +370,9 @@ def test_reasons_without_counts_are_no_sensors_and_one_call_serves_the_others(he
 
 def test_a_gpu_that_falls_off_the_bus_tells_nothing(here: Here) -> None:
     sensors = list(here.found().values())
-    calls = ("energy_count", "power_info", "temp_metric", "gpu_vram_usage", "gpu_process_list", "gpu_total_ecc_count")
+    calls = ("energy_count", "power_info", "temp_metric", "gpu_vram_usage", "gpu_total_ecc_count")
     here.library.broken = {f"amdsmi_get_{call}": Failed("Error code:\n\t34 | NO_DATA") for call in calls}
-    assert here.provider.read(sensors) == [None] * 10
+    assert here.provider.read(sensors) == [None] * 9
 
 
 @pytest.mark.parametrize("name", ["amdsmi_get_gpu_device_uuid", "amdsmi_get_gpu_asic_info", "amdsmi_get_energy_count"])

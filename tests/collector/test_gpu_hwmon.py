@@ -298,3 +298,32 @@ def test_a_failure_while_looking_is_denied(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(gpu_hwmon, "text", fails)
     assert ["No such device" in each.why for each in GpuHwmon(card(tmp_path, I915)).probe().denied] == [True]
+
+
+A770 = {"vendor": "0x8086", "device": "0x56a0", "revision": "0x08"}
+"""Documentation/ABI/testing/sysfs-bus-pci; the numbers are those of the A770 whose DEVICE_UUID OpenVINO's log tells."""
+
+
+@pytest.mark.parametrize(
+    ("driver", "device", "uuid"),
+    [
+        ("xe", A770, "8680a056080000000300000000000000"),
+        ("i915", A770, "8680a056080000000300000000000000"),
+        ("amdgpu", A770, None),
+        ("xe", {**A770, "revision": UNREADABLE}, None),
+        ("xe", {**A770, "device": "none"}, None),
+        ("xe", {**A770, "device": "0x156a0"}, None),
+        ("xe", {}, None),
+    ],
+)
+def test_a_card_has_the_uuid_that_its_runtimes_make(
+    tmp_path: Path, driver: str, device: dict[str, str], uuid: str | None
+) -> None:
+    hwmon = {**XE, "name": driver} if driver == "xe" else {"name": driver, "energy1_input": 5_000_000}
+    found = GpuHwmon(card(tmp_path, hwmon, device)).probe()
+    assert found.uuids == ({GPU: uuid} if uuid else {})
+
+
+def test_the_address_is_part_of_the_uuid(tmp_path: Path) -> None:
+    found = GpuHwmon(card(tmp_path, XE, A770, at="devices/pci0001:7f/0001:80:1f.2")).probe()
+    assert found.uuids == {"pci:0001:80:1f.2": "8680a0560800010080" + "1f02" + "0" * 10}

@@ -90,7 +90,7 @@ def test_who_answers_slowly_is_asked_seldom_and_says_so() -> None:
 
 def test_without_sensors_it_says_why_and_ends() -> None:
     found, cost = sampled_at_once(Card("absent"))
-    assert found["found"]["denied"] == [{"what": "card", "why": "no driver", "remedy": "install it"}]
+    assert found["found"]["denied"] == [{"what": "card", "why": "no driver", "remedy": "install it", "of_energy": True}]
     assert cost["cost"]["providers"] == {}
 
 

@@ -45,6 +45,7 @@ LAYERS = [
         "recording",
         "situation",
         "metering",
+        "conditions",
         "watching",
         "runner",
         "reports",

@@ -63,6 +63,7 @@ def test_of_a_card_one_part_is_counted() -> None:
     [
         (ON_GPU, {"uuids": {GPU: "gpu-1"}}, True),
         (ON_GPU, {"uuids": {GPU: "GPU-2"}}, False),
+        (Device(kind="xpu", name="a card", uuid="8680a056-0800-0000"), {"uuids": {GPU: "8680a05608000000"}}, True),
         (Device(kind="gpu", name="a card", uuid="as another library has it", pci=GPU.removeprefix("pci:")), {}, True),
         (Device(kind="gpu", name="a card", pci="0000:04:00.0"), {}, False),
         (Device(kind="gpu", name="a card"), {"names": {GPU: "a card"}}, True),

@@ -44,7 +44,11 @@ EVENTS: list[dict[str, Any]] = [
     {"event": "ceiling", "ceiling": {"kind": "cpu", "read_bytes_per_s": [1.9e10, 1.8e10], "llc_bytes": 1 << 25}},
     {"event": "phase", "name": "consistency", "case": 0},
     {"event": "shape", "case": 0, "check": CHECK | {"what": "tg2", "predicted": None, "reason": None}},
-    {"event": "sample", "case": 0, "sample": {"kind": "step", "prefill_s": None, "step_s": [0.0625, 0.0625]}},
+    {
+        "event": "sample",
+        "case": 0,
+        "sample": {"kind": "step", "prefill_s": None, "step_s": [0.0625, 0.0625], "began_ns": 1},
+    },
     {"event": "case-done", "case": 0},
     {"event": "ceiling", "ceiling": {"kind": "cpu", "read_bytes_per_s": [2e10], "llc_bytes": 1 << 25}},
     {"event": "memory", "uses": [{"device": "cpu", "weights_bytes": 9, "kv_bytes": 4, "allocator_peak_bytes": None}]},

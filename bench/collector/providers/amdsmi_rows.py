@@ -85,16 +85,6 @@ def _temperature_c(place: str) -> Callable[[Any, Any], float | None]:
     return ask
 
 
-def _processes(library: Any, handle: Any) -> float | None:
-    """How many compute on the GPU, whoever they are; None where one of them has no number.
-
-    Before ROCm/rocm-systems #8396 a process of any GPU is listed under each, and one of another user under none. Not
-    seen on a real machine.
-    """
-    numbers = {number(each["pid"]) for each in library.amdsmi_get_gpu_process_list(handle)}
-    return None if None in numbers else float(len(numbers))
-
-
 def _errors(key: str) -> Callable[[Any, Any], float | None]:
     """Errors of all blocks that correct them; of a GPU without any, amd_smi.cc tells 0. Not seen on a real machine."""
 
@@ -121,13 +111,6 @@ ROWS = (
             most=MOST_C,
         )
         for part, place in (("edge", "EDGE"), ("junction", "HOTSPOT"), ("mem", "VRAM"))
-    ),
-    Row(
-        quantity="processes",
-        part="compute",
-        pace="edges",
-        source="amdsmi_get_gpu_process_list",
-        ask=_processes,
     ),
     *(
         Row(

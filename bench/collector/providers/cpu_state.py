@@ -62,7 +62,10 @@ class CpuState:
         self._sources = {sensor.id: source for sensor, source in found}
         sensors = list({sensor.id: sensor for sensor, _ in found}.values())
         shown = any(sensor.quantity == "clock" for sensor in sensors)
-        return Found(sensors=sensors, denied=[] if shown else [Denied(what="clocks", why="not shown by this kernel")])
+        return Found(
+            sensors=sensors,
+            denied=[] if shown else [Denied(what="clocks", why="not shown by this kernel", of_energy=False)],
+        )
 
     def read(self, sensors: Sequence[Sensor]) -> list[float | None]:
         """Hz, °C, s; a processor that went offline is left out, None where all did."""

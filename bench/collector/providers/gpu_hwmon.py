@@ -41,7 +41,8 @@ class Driver:
 
     `energy` and `temperatures` go by label ("" is a file without one), since indices differ between cards and kernels;
     xe has more temperatures, but each of its memory channels takes 0.1 s. `power` and `limit` are the first file that
-    is there, each with its part. `clocks`, `reasons` and `others` are files below the card's folder.
+    is there, each with its part. `clocks`, `reasons` and `others` are files below the card's folder. `uuid_of_place`:
+    its runtimes name it by a UUID made of its identification and PCI address.
     """
 
     energy: Mapping[str, str] = field(default_factory=dict)
@@ -51,6 +52,7 @@ class Driver:
     clocks: tuple[tuple[str, float], ...] = ()
     reasons: str | None = None
     others: tuple[tuple[Quantity, str, str, float], ...] = ()
+    uuid_of_place: bool = False
 
 
 DRIVERS: Mapping[str, Driver] = {
@@ -69,6 +71,7 @@ DRIVERS: Mapping[str, Driver] = {
         limit=(("power1_max", WHOLE),),
         clocks=(("gt_act_freq_mhz", MEGA),),
         reasons="gt/gt*/throttle_reason_*",
+        uuid_of_place=True,
     ),
     "xe": Driver(
         energy={WHOLE: WHOLE, WITHIN: WITHIN},
@@ -76,6 +79,7 @@ DRIVERS: Mapping[str, Driver] = {
         limit=(("power1_max", WHOLE), ("power1_cap", WHOLE), ("power2_max", WITHIN), ("power2_cap", WITHIN)),
         clocks=(("device/tile*/gt*/freq0/act_freq", MEGA),),
         reasons="device/tile*/gt*/freq0/throttle/reason_*",
+        uuid_of_place=True,
     ),
 }
 
@@ -109,17 +113,19 @@ class GpuHwmon:
             return Found(denied=[Denied(what="sensors of graphics cards", why=str(error))])
 
     def _probed(self) -> Found:
-        sensors: dict[str, Sensor] = {}
+        sensors, uuids = dict[str, Sensor](), dict[str, str]()
         for card in sorted(self._folder.glob("card[0-9]*")):
             address = (card / "device").resolve().name.lower()
             if CARD.fullmatch(card.name) and PCI.fullmatch(address):
                 for sensor, source in _found(card, f"pci:{address}"):
                     sensors[sensor.id], self._sources[sensor.id] = sensor, source
+                if uuid := _uuid(card, address):
+                    uuids[f"pci:{address}"] = uuid
         doubtful = self._doubtful({each.id: self._value(each) for each in sensors.values() if each.kind == "counter"})
         devices = {sensors[each].device for each in doubtful}
         why = "the package says more than the card that it is in (as in Syllo/nvtop#409)"
         denied = [Denied(what=f"energy of {device}", why=why) for device in sorted(devices)]
-        return Found(sensors=[each for each in sensors.values() if each.id not in doubtful], denied=denied)
+        return Found(sensors=[each for each in sensors.values() if each.id not in doubtful], denied=denied, uuids=uuids)
 
     def read(self, sensors: Sequence[Sensor]) -> list[float | None]:
         """J, W, °C, Hz, bytes, shares of 1; None for what cannot be."""
@@ -153,15 +159,14 @@ class GpuHwmon:
 
 
 def _found(card: Path, device: str) -> Iterator[tuple[Sensor, Source]]:
-    """Each sensor of a card. A driver is known by its hwmon's name; integrated graphics have none, so by its own.
+    """Each sensor of a card.
 
     i915 has further hwmons, `i915_gt0` and on: parts of the card, left out.
     """
-    hwmons = {text(folder / "name"): folder for folder in sorted((card / "device/hwmon").glob("hwmon*"))}
-    named = [name for name in (*hwmons, (card / "device/driver").resolve().name) if name in DRIVERS]
-    if not named or named[0] is None:
+    hwmons, name = _hwmons(card), _driver(card)
+    if name is None:
         return
-    name, driver = named[0], DRIVERS[named[0]]
+    driver = DRIVERS[name]
     if hwmon := hwmons.get(name):
         for quantity, part, file, scale in _of_hwmon(hwmon, driver):
             yield _sensor(device, quantity, part, f"{name} {file.name}"), Source(file=file, scale=scale)
@@ -169,6 +174,38 @@ def _found(card: Path, device: str) -> Iterator[tuple[Sensor, Source]]:
         shown = file.relative_to(card)
         most = _vram_bytes(card) if quantity == "memory-used" else None
         yield _sensor(device, quantity, part, f"{name} {shown}", most), Source(file=file, scale=scale)
+
+
+def _hwmons(card: Path) -> dict[str | None, Path]:
+    return {text(folder / "name"): folder for folder in sorted((card / "device/hwmon").glob("hwmon*"))}
+
+
+def _driver(card: Path) -> str | None:
+    """The one of DRIVERS, if any, by the name of its hwmon; integrated graphics have none, so by the driver's own."""
+    names = (*_hwmons(card), (card / "device/driver").resolve().name)
+    return next((name for name in names if name in DRIVERS), None)
+
+
+def _uuid(card: Path, address: str) -> str | None:
+    """The UUID by which Level Zero and OpenCL know the card, hexadecimal; those made from a serial number differ.
+
+    Vendor, device, revision, PCI domain of two bytes each, lowest first; bus, device, function; zeros
+    (Device::generateUuidFromPciBusInfo in intel/compute-runtime; seen of an A770: 8680a056080000000300000000000000).
+    """
+    name = _driver(card)
+    if name is None or not DRIVERS[name].uuid_of_place:
+        return None
+    said = [text(card / "device" / file) for file in ("vendor", "device", "revision")]
+    domain, bus, device, function = (int(part, 16) for part in re.split("[:.]", address))
+    try:
+        numbers = [*(int(each or "", 16) for each in said), domain]
+        return (
+            (b"".join(number.to_bytes(2, "little") for number in numbers) + bytes([bus, device, function]))
+            .hex()
+            .ljust(32, "0")
+        )
+    except (ValueError, OverflowError):
+        return None
 
 
 def _of_hwmon(hwmon: Path, driver: Driver) -> Iterator[tuple[Quantity, str, Path, float]]:
