@@ -22,10 +22,13 @@ from bench.errors import CaseError, PrerequisiteError
 from bench.protocol import Job, encode
 from bench.units import render_bytes
 
-TICK_S = 0.05
+TICK_S, SELDOM_S = 0.05, 0.5
+"""How often the parent looks at its worker, and how often while it is timed."""
 GRACE_S = 5.0
 LAST_WORDS = 5
 """Lines of the log that an error tells."""
+QUIET = ("measure", "energy")
+"""Phases in which the machine is the worker's."""
 SILENCE = {"event": "tick"}
 """What `events` yields when nothing was said for a while, so that the parent can show that time passes."""
 
@@ -82,7 +85,7 @@ class Child:
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
             while True:
-                ready = selector.select(TICK_S)
+                ready = selector.select(SELDOM_S if self.phase in QUIET else TICK_S)
                 self.memory.sample()
                 if time.monotonic() > deadline:
                     raise CaseError(

@@ -1,14 +1,20 @@
 """A sampler over the files of a machine that this one need not be: what collector_cost puts beside a session.
 
-The providers are those of `bench run`; only the files are made up, after the documents that the providers name.
+The providers are those of `bench run`; only the files are made up, after the documents that the providers name. It
+also looks at the session's memory as the parent of a worker does while that is timed.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
+import threading
+import time
 from pathlib import Path
 
+from bench.child import SELDOM_S
+from bench.collector.host_memory import HostMemory
 from bench.collector.providers.cpu_state import CpuState
 from bench.collector.providers.gpu_hwmon import GpuHwmon
 from bench.collector.providers.powercap import Powercap
@@ -64,7 +70,16 @@ def write(root: Path) -> Path:
     return root
 
 
+def look_at(pid: int) -> None:
+    memory = HostMemory()
+    memory.watch(pid)
+    while True:
+        memory.sample()
+        time.sleep(SELDOM_S)
+
+
 if __name__ == "__main__":
+    threading.Thread(target=look_at, args=(os.getppid(),), daemon=True).start()
     with tempfile.TemporaryDirectory() as folder:
         root = write(Path(folder))
         sys.exit(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from types import TracebackType
 
@@ -10,9 +11,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.text import Text
 
+from bench.child import QUIET
 from bench.units import render_duration
 
 PLAIN_PERIOD_S = 15.0
+DRAWN_S, DRAWN_SELDOM_S = 0.1, 2.0
+"""Ten times a second takes 1 % of a core, so it is done seldom while the machine is the worker's."""
 
 REST_COLUMNS = 44
 """Columns of the live line beside what it says: the sign of life, the bar and the times."""
@@ -55,20 +59,32 @@ class Terminal:
             Times(),
             console=Console(stderr=True),
             transient=True,
+            auto_refresh=False,
         )
         self._task = self._live.add_task("", total=None)
+        self._period_s, self._ended = DRAWN_S, threading.Event()
+        self._artist = threading.Thread(target=self._draw, daemon=True)
 
     def __enter__(self) -> Terminal:
         self._live.start()
+        self._artist.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._ended.set()
+        self._artist.join()
         self._live.stop()
+
+    def _draw(self) -> None:
+        while not self._ended.wait(self._period_s):
+            self._live.refresh()
 
     def phase(self, name: str, detail: str = "") -> None:
         said = Text(_said(name, detail))
         said.truncate(max(20, self._live.console.width - REST_COLUMNS), overflow="ellipsis")
         self._live.reset(self._task, description=said.plain, total=None)
+        self._live.refresh()
+        self._period_s = DRAWN_SELDOM_S if name in QUIET else DRAWN_S
 
     def progress(self, done: int, total: int) -> None:
         self._live.update(self._task, completed=done, total=total)

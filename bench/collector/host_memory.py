@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PERIOD_S = 0.05
+SOON_NS = 1_000_000_000
+"""What is read later than this after a moment is not that moment's."""
 LOADING, TIMED = "open", "measure"
 COUNTED = (LOADING, "first-step", "warm-up", TIMED)
 """Phases in which the process holds the model and what a workload needs, and no buffers of gate or probe."""
@@ -85,7 +87,7 @@ class HostMemory:
         """The highest of what was read first after each of these moments; nothing where no reading is near."""
         found = NOTHING
         for moment_ns in moments_ns:
-            until_ns = moment_ns + round(2e9 * PERIOD_S)
+            until_ns = moment_ns + SOON_NS
             near = (each for at_ns, each in self._timed.get(case, ()) if moment_ns <= at_ns <= until_ns)
             found = _higher(found, next(near, None))
         return found
