@@ -27,8 +27,8 @@ TICK_S, SELDOM_S = 0.05, 0.5
 GRACE_S = 5.0
 LAST_WORDS = 5
 """Lines of the log that an error tells."""
-QUIET = ("measure", "energy")
-"""Phases in which the machine is the worker's."""
+QUIET = ("measure", "energy", "idle")
+"""Phases in which nothing else shall take the machine's time."""
 SILENCE = {"event": "tick"}
 """What `events` yields when nothing was said for a while, so that the parent can show that time passes."""
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from bench.collector.energy import Window, extremes, grown
-from bench.collector.series import Series
+from bench.collector.series import Floats, Series
 from bench.launch import Launch
 from bench.metering import computing
 from bench.results.metered import Condition
@@ -17,8 +17,10 @@ from bench.results.metered import Condition
 BUSY_CORES, STEAL_RATIO = 0.1, 0.01
 """More than this beside a case is said: it is not what the case can do."""
 HOT_RATIO = 0.01
-HEAT = ("therm", "prochot", "hw-slowdown", "brake")
-"""In the names of reasons for slowing down that nobody asks for; a power limit is a setting, and a covariate."""
+HEAT = ("therm", "prochot")
+"""In the names of reasons for slowing down that cooling mends; a power limit is a setting, and a covariate."""
+LEAST_FLAGS = 2
+T = TypeVar("T")
 SOON_NS = 1_000_000_000
 """Memory that is read later than this after a moment is not that moment's."""
 
@@ -54,17 +56,28 @@ def doubts(found: Sequence[Condition]) -> list[str]:
     return said
 
 
-def too_warm(index: int, launch: Launch, found: Sequence[Condition]) -> str | None:
-    """Why the case's rates are not those of its devices: one that computed was too warm. None where none was."""
-    seconds = sum(window.seconds for window in _windows(index, launch))
-    computed = _computed(launch)
-    for each in found:
-        ratios = {**each.throttled_ratio, **{reason: slow_s / seconds for reason, slow_s in each.throttle_s.items()}}
-        hot = [(ratio, reason) for reason, ratio in ratios.items() if any(word in reason for word in HEAT)]
-        ratio, reason = max(hot, default=(0.0, ""))
-        if each.device in computed and ratio > HOT_RATIO:
-            return f"{each.device} was slowed down for {ratio:.0%} of the time: {reason}"
+def too_warm(index: int, launch: Launch) -> str | None:
+    """Why the case's rates are not those of its devices: one that computed was too warm. None where none was.
+
+    Seen in the timed samples: by counters of time, else by flags that were up in two readings or more.
+    """
+    windows = _timed(index, launch)
+    series = launch.sensed.series if launch.sensed and windows else ()
+    for device in sorted(_computed(launch)):
+        own = [each for each in series if each.sensor.device == device]
+        counted = {part: grown(each, windows) for part, each in _parts(own, "throttle-time").items() if _is_heat(part)}
+        ratios = {part: slow_s / passed_s for part, (slow_s, passed_s) in _known(counted).items()}
+        if not counted:
+            flags = {part: _within(each, windows) for part, each in _parts(own, "throttled").items() if _is_heat(part)}
+            ratios = {part: float(up.mean()) for part, up in flags.items() if up.sum() >= LEAST_FLAGS}
+        reason = max(ratios, key=lambda part: ratios[part], default="")
+        if ratios.get(reason, 0.0) > HOT_RATIO:
+            return f"{device} was slowed down for {ratios[reason]:.0%} of the time: {reason}"
     return None
+
+
+def _is_heat(reason: str) -> bool:
+    return any(word in reason for word in HEAT)
 
 
 def _computed(launch: Launch) -> set[str]:
@@ -72,11 +85,14 @@ def _computed(launch: Launch) -> set[str]:
     return computing(facts.devices, sensed.found) if facts and sensed else set()
 
 
+def _timed(index: int, launch: Launch) -> list[Window]:
+    return [Window(each.began_ns, each.ended_ns) for each in launch.heard.timed_ns.get(index, [])]
+
+
 def _windows(index: int, launch: Launch) -> list[Window]:
     """The timed samples, and what was executed once more for sensors of energy."""
-    timed = [Window(each.began_ns, each.ended_ns) for each in launch.heard.timed_ns.get(index, [])]
     passes = [phase for phase in launch.heard.executed.get(index, []) if phase["own_pass"]]
-    return [*timed, *(Window(*window_ns) for phase in passes for window_ns in phase["windows_ns"])]
+    return [*_timed(index, launch), *(Window(*window_ns) for phase in passes for window_ns in phase["windows_ns"])]
 
 
 def _state(own: Sequence[Series], windows: Sequence[Window]) -> dict[str, Any]:
@@ -89,10 +105,10 @@ def _state(own: Sequence[Series], windows: Sequence[Window]) -> dict[str, Any]:
         "clock_mean_hz": _known({part: each.mean for part, each in clocks.items()}),
         "clock_lowest_hz": _known({part: each.lowest for part, each in clocks.items()}),
         "temperature_highest_c": _known(warm),
-        "throttle_s": _known({part: grown(s, windows) for part, s in _parts(own, "throttle-time").items()}),
+        "throttle_s": _growth(own, "throttle-time", windows),
         "throttled_ratio": _known(slowed),
         "power_limit_w": next((each for each in limits if each is not None), None),
-        "errors": _known({part: grown(s, windows) for part, s in _parts(own, "errors").items()}),
+        "errors": _growth(own, "errors", windows),
     }
 
 
@@ -110,12 +126,17 @@ def _memory(
 
 
 def _others(own: Sequence[Series], windows: Sequence[Window]) -> int | None:
-    """Processes beside the worker's own; None where not even that is seen, as from within a container."""
+    """Processes beside the worker's own; None where nobody is seen, not even that, as from within a container.
+
+    Where as many are seen as before the worker began, it is not among them.
+    """
     around = Window(min(each.begin_ns for each in windows), max(each.end_ns for each in windows))
-    seen = _most(
-        extremes(series, [_read_around(series, around)]).highest for series in _parts(own, "processes").values()
-    )
-    return round(seen) - 1 if seen else None
+    counts = [
+        (round(seen), round(before))
+        for series in _parts(own, "processes").values()
+        if (seen := extremes(series, [_read_around(series, around)]).highest) and (before := series.first) is not None
+    ]
+    return max((seen if seen == before else seen - 1 for seen, before in counts), default=None)
 
 
 def _read_around(series: Series, window: Window) -> Window:
@@ -127,6 +148,18 @@ def _read_around(series: Series, window: Window) -> Window:
     )
 
 
+def _within(series: Series, windows: Sequence[Window]) -> Floats:
+    """Sound readings in `windows`."""
+    inside = [(series.at_ns >= each.begin_ns) & (series.at_ns <= each.end_ns) for each in windows]
+    return np.asarray(series.values[np.any(inside, axis=0) & series.sound()])
+
+
+def _growth(own: Sequence[Series], quantity: str, windows: Sequence[Window]) -> dict[str, float]:
+    """By how much each counter grew from the reading before the windows to the one after them."""
+    found = _known({part: grown(series, windows) for part, series in _parts(own, quantity).items()})
+    return {part: amount for part, (amount, _) in found.items()}
+
+
 def _after(series: Series, at_ns: int) -> float | None:
     """The first reading at or after a moment; None where none is near."""
     near = series.sound() & (series.at_ns >= at_ns) & (series.at_ns <= at_ns + SOON_NS)
@@ -134,12 +167,17 @@ def _after(series: Series, at_ns: int) -> float | None:
 
 
 def _parts(own: Sequence[Series], quantity: str) -> dict[str, Series]:
-    return {series.sensor.part: series for series in own if series.sensor.quantity == quantity}
+    """By part; of several that measure the same, the first that has a reading."""
+    found: dict[str, Series] = {}
+    for series in own:
+        if series.sensor.quantity == quantity and series.known:
+            found.setdefault(series.sensor.part, series)
+    return found
 
 
 def _most(values: Iterable[float | None]) -> float | None:
     return max((value for value in values if value is not None), default=None)
 
 
-def _known(found: Mapping[str, float | None]) -> dict[str, float]:
+def _known(found: Mapping[str, T | None]) -> dict[str, T]:
     return {part: value for part, value in found.items() if value is not None}

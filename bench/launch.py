@@ -39,7 +39,7 @@ class Heard:
     samples: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
     timed_ns: dict[int, list[Timed]] = field(default_factory=dict)
     executed: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
-    uses: list[dict[str, Any]] = field(default_factory=list)
+    uses: dict[int | None, list[dict[str, Any]]] = field(default_factory=dict)
     ceilings: list[dict[str, Any]] = field(default_factory=list)
     probed_before: dict[int, int] = field(default_factory=dict)
     python_version: str | None = None
@@ -67,6 +67,10 @@ class Heard:
     def error_of(self, case: int) -> BenchError | None:
         """What ended this case; what ended the worker after the case was done is not its error."""
         return self.errors.get(case) or (self.error if case not in self.done else None)
+
+    def uses_of(self, case: int) -> list[dict[str, Any]]:
+        """Memory as the session told it right after a case, else at its end."""
+        return self.uses.get(case) or self.uses.get(None, [])
 
     def prefilled_ns(self, case: int) -> list[int]:
         """When the prefills of a case's samples ended."""
@@ -98,7 +102,7 @@ class Heard:
             case "executed":
                 self.executed.setdefault(event["case"], []).append(event["executed"])
             case "memory":
-                self.uses = event["uses"]
+                self.uses[event.get("case")] = event["uses"]
             case "ceiling":
                 self.ceilings.append(event["ceiling"])
             case "interpreter":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
 from dataclasses import asdict
 from statistics import fmean, median
 
@@ -14,7 +13,6 @@ from bench.errors import BenchError, CaseError, InvalidMeasurement, Prerequisite
 from bench.facts import SessionFacts
 from bench.launch import Heard, Launch
 from bench.results import schema
-from bench.results.metered import Condition
 from bench.results.record import Record, new_record
 from bench.situation import Situation
 from bench.spec import definition_hash
@@ -39,7 +37,7 @@ def now_utc() -> str:
 def case_record(case: Case, index: int, case_key: str, launch: Launch, situation: Situation) -> Record:
     """The record of one executed case: ok, unproven, invalid or failed, decided here and nowhere else."""
     heard, found = launch.heard, conditions.of_case(index, launch)
-    status, reason = _status(case, index, launch, found)
+    status, reason = _status(case, index, launch)
     return new_record(
         launch_id=launch.launch_id,
         status=status,
@@ -88,9 +86,7 @@ def canonical_weight_bytes(case: Case) -> int:
     return int((layer * arch.layers * bits + arch.vocab * arch.hidden * _TABLE_BITS.get(case.scheme, bits)) / 8)
 
 
-def _status(
-    case: Case, index: int, launch: Launch, found: Sequence[Condition]
-) -> tuple[schema.Status, schema.Reason | None]:
+def _status(case: Case, index: int, launch: Launch) -> tuple[schema.Status, schema.Reason | None]:
     heard = launch.heard
     error = heard.error_of(index)
     if error is None and index not in heard.done:
@@ -101,7 +97,7 @@ def _status(
         return "failed", _reason(error)
     if doubt := _impossible(case, index, heard):
         return "invalid", schema.Reason(what=doubt, code="impossible-rate")
-    if doubt := conditions.too_warm(index, launch, found):
+    if doubt := conditions.too_warm(index, launch):
         return "invalid", schema.Reason(what=doubt, code="throttled", remedy="cool it better, or give --cool-to 60")
     if not launch.computes:
         return "unproven", schema.Reason(what="computes nothing: it measures the harness", code="no-model")
@@ -189,6 +185,8 @@ def _info(case_key: str, launch: Launch, situation: Situation) -> schema.Info:
         seed=situation.seed,
         repetitions=situation.repetitions,
         budget_s=situation.budget_s,
+        ab_id=situation.part.ab_id if situation.part else None,
+        ab_side=situation.part.side if situation.part else None,
     )
 
 
@@ -263,7 +261,7 @@ def _memory(index: int, launch: Launch) -> list[schema.Memory]:
         anon_peak_bytes=peak.anon_bytes,
         file_peak_bytes=peak.file_bytes,
     )
-    return [host, *(schema.Memory(**use) for use in launch.heard.uses)]
+    return [host, *(schema.Memory(**use) for use in launch.heard.uses_of(index))]
 
 
 def _warnings(index: int, launch: Launch) -> list[str]:

@@ -24,7 +24,7 @@ from bench.results.ids import new_uuid7
 from bench.results.journal import Journal
 from bench.results.record import Record
 from bench.results.store import Draft, Store
-from bench.situation import situation
+from bench.situation import Part, situation
 from bench.types import Case, LoadGroup, Support
 from bench.watching import Sensors
 
@@ -52,7 +52,11 @@ def planned_keys(plan: Plan, settings: Settings) -> list[str]:
 
 @dataclass(kw_only=True)
 class Sweep:
-    """One invocation. Interrupted at any point, what is committed stays and the journal tells what is missing."""
+    """One invocation. Interrupted at any point, what is committed stays and the journal tells what is missing.
+
+    `sensors` are those of another sweep that is executed by turns with this one, whose baseline holds for both; `part`
+    is which of the two this is.
+    """
 
     plan: Plan
     settings: Settings
@@ -62,39 +66,52 @@ class Sweep:
     observe: Observe
     command: str
     adapters: Mapping[str, Backend]
+    sensors: Sensors | None = None
+    part: Part | None = None
     _found: dict[str, Found] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._sensors = Sensors(self.settings, self.watcher)
 
     def execute(self) -> None:
         """Execute what the journal misses, then mark the sweep finished."""
-        self._situation = situation(
-            self.command, self.journal.sweep_id, self.settings.seed, self.settings.repetitions, self.settings.budget_s
-        )
-        missing = set(self.journal.missing())
-        refused = [(case, support) for case, support in self.plan.refused if launch_key(case, 0) in missing]
-        if refused:
-            self._refuse(refused)
-        preparer = Preparer(self.settings, self.watcher)
+        self.begin()
         for index in range(self.settings.launches):
-            for group in self.plan.groups:
-                cases = shuffled(group, self.settings.seed, index).cases
-                pending = [case for case in cases if launch_key(case, index) in missing]
-                while pending:
-                    # A worker that died takes none of the others' cases with it: they get a fresh one.
-                    pending = self._launch(LoadGroup(cases=tuple(pending)), index, preparer)
+            self.launch(index)
         if not self.journal.missing():
             self.journal.finish()
 
-    def _launch(self, group: LoadGroup, index: int, preparer: Preparer) -> list[Case]:
+    def begin(self) -> None:
+        """Look at the machine and at what is missing; leave records of what is refused. Once, before `launch`."""
+        self._sensors = self.sensors or Sensors(self.settings, self.watcher)
+        self._preparer = Preparer(self.settings, self.watcher)
+        self._situation = situation(
+            self.command,
+            self.journal.sweep_id,
+            self.settings.seed,
+            self.settings.repetitions,
+            self.settings.budget_s,
+            self.part,
+        )
+        self._missing = set(self.journal.missing())
+        refused = [(case, support) for case, support in self.plan.refused if launch_key(case, 0) in self._missing]
+        if refused:
+            self._refuse(refused)
+
+    def launch(self, index: int) -> None:
+        """Execute what is missing of one launch of every load group."""
+        for group in self.plan.groups:
+            cases = shuffled(group, self.settings.seed, index).cases
+            pending = [case for case in cases if launch_key(case, index) in self._missing]
+            while pending:
+                # A worker that died takes none of the others' cases with it: they get a fresh one.
+                pending = self._launch(LoadGroup(cases=tuple(pending)), index)
+
+    def _launch(self, group: LoadGroup, index: int) -> list[Case]:
         """One launch, committed; returns the cases that still need one."""
         backend = self.adapters[group.first.backend]
         launch = self._new_launch(backend, index)
         with self.store.launch(launch.launch_id) as draft:
             self.journal.started(launch.launch_id, [launch_key(case, index) for case in group.cases])
             try:
-                self._prepare_and_measure(group, backend, launch, preparer, draft)
+                self._prepare_and_measure(group, backend, launch, draft)
             except BusyError:
                 self._commit(draft, [])
                 raise
@@ -107,13 +124,11 @@ class Sweep:
             self._keep(group, launch, draft, told)
         return [case for position, case in enumerate(group.cases) if position not in told]
 
-    def _prepare_and_measure(
-        self, group: LoadGroup, backend: Backend, launch: Launch, preparer: Preparer, draft: Draft
-    ) -> None:
+    def _prepare_and_measure(self, group: LoadGroup, backend: Backend, launch: Launch, draft: Draft) -> None:
         found = self._present(group, backend)
         launch.versions, launch.interpreter = found.availability.versions, found.interpreter
         at = Place(found.interpreter.given(backend.environment(group.first)), draft.path / "worker.log")
-        ready = preparer.ready(group, backend, launch.versions, at)
+        ready = self._preparer.ready(group, backend, launch.versions, at)
         launch.digest, launch.prepare_s, launch.certificate = ready.digest, ready.prepare_s, ready.certificate
         if ready.prepared:
             launch.page_cache = describe_cache(ready.prepared)

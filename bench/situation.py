@@ -9,6 +9,14 @@ from typing import Any
 from bench.collector import host, machine
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One side, `a` or `b`, of two sweeps that are executed by turns; `ab_id` names the two."""
+
+    ab_id: str
+    side: str
+
+
 @dataclass(kw_only=True)
 class Situation:
     """What holds for a whole sweep: machine, its settings, code, command line."""
@@ -25,9 +33,17 @@ class Situation:
     seed: int | None = None
     repetitions: int | None = None
     budget_s: float | None = None
+    part: Part | None = None
 
 
-def situation(command: str, sweep_id: str | None, seed: int, repetitions: int, budget_s: float | None) -> Situation:
+def situation(
+    command: str,
+    sweep_id: str | None,
+    seed: int,
+    repetitions: int,
+    budget_s: float | None,
+    part: Part | None = None,
+) -> Situation:
     """What holds now, on this machine, for this checkout."""
     commit, dirty = host.code_version()
     settings, hardware = machine.split(machine.facts())
@@ -44,4 +60,5 @@ def situation(command: str, sweep_id: str | None, seed: int, repetitions: int, b
         seed=seed,
         repetitions=repetitions,
         budget_s=budget_s,
+        part=part,
     )

@@ -57,11 +57,13 @@ def measure(backend: Backend, job: Job, events: Events) -> None:
         _probe(probe, backend, job.group, events)
         for index, case in enumerate(job.group.cases):
             try:
-                _case(session, index, job, facts, reference, events)
+                samples = _case(session, index, job, facts, reference, events)
             except BenchError as error:
                 events("case-error", case=index, label=case.label, **describe(error))
                 if not isinstance(error, InvalidMeasurement):
                     raise
+            else:
+                _executed(session, index, job, samples, events)  # what fails in it takes no timing with it
             _probe(probe, backend, job.group, events)
         events("memory", at="end", uses=session.memory())
     _probe(probe, backend, job.group, events)
@@ -102,7 +104,7 @@ def _proven(backend: Backend, session: Session, job: Job, events: Events) -> tup
 
 def _case(
     session: Session, index: int, job: Job, facts: SessionFacts, reference: Reference | None, events: Events
-) -> None:
+) -> list[timed.Sample]:
     """One case: consistent at its own shape, warmed up, timed."""
     assert job.group
     case = job.group.cases[index]
@@ -126,9 +128,9 @@ def _case(
             share = min(count / job.repetitions, (time.monotonic() - started) / (job.budget_s or 1e-9))
             events.progress(round(1000 * min(share, 1.0)), 1000)
         timed.check_last_logits(session)
-    _executed(session, index, job, samples, events)
     events("memory", at="case", case=index, uses=session.memory())
     events("case-done", case=index)
+    return samples
 
 
 def _executed(session: Session, index: int, job: Job, samples: Sequence[timed.Sample], events: Events) -> None:

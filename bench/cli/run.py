@@ -12,17 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
-from bench import registry
-from bench.artifacts.imported import model_name, open_weights
+from bench.cli.asked import Names, duration, measuring, options_told, told_of, understood
 from bench.cli.display import Lines, Terminal, display
 from bench.cli.planned import check_plan, default_timeout_s, due_of, print_plan, too_short
 from bench.cli.resume import cases_told, check_same, interrupted_sweep, resume_command
-from bench.environments.host_file import locate_host_file, read_host_file, read_meter
 from bench.errors import CaseError, InvalidMeasurement, PrerequisiteError, UsageError
-from bench.plan import Request, make_plan
-from bench.preparing import Settings
 from bench.reports.render import render_terminal
 from bench.reports.summary import render_json
 from bench.reports.table import build_table
@@ -31,23 +26,7 @@ from bench.results.location import locate_store
 from bench.results.record import Record
 from bench.results.store import Store
 from bench.runner import Sweep, planned_keys
-from bench.spec import Resolved, definition_hash, load_catalog
 from bench.types import SYNTHETIC
-from bench.units import parse_duration
-
-
-class Names(click.ParamType[tuple[str, ...]]):
-    """A comma-separated list."""
-
-    name = "A[,B…]"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        if isinstance(value, tuple):
-            return value
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-
-
-WAITING = ("idle_s", "max_wait_s", "cool_to_c")
 
 
 @click.command()
@@ -65,16 +44,8 @@ WAITING = ("idle_s", "max_wait_s", "cool_to_c")
 @click.option("--chunk", type=int, default=512, show_default=True, help="Most tokens of a prefill step.")
 @click.option("--set", "options", metavar="KEY=VALUE", multiple=True, help="Option of the backend.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of token ids and of the order of cases.")
-@click.option("--timeout", metavar="1h", help="Most time of one launch; else 1h, or 4 times what is expected.")
-@click.option(
-    "--idle", metavar="30s", default="30s", show_default=True, help="Read power so long before anything loads."
-)
-@click.option("--cool-to", metavar="C", type=float, help="Begin when no device is warmer, in °C.")
-@click.option("--max-wait", metavar="10m", default="10m", show_default=True, help="For another bench, or to cool down.")
 @click.option("--python", metavar="PATH", help="Interpreter of the workers (docs/environments.md).")
-@click.option("--host", type=click.Path(path_type=Path), help="How this machine executes workers (else $BENCH_HOST).")
-@click.option("--models", "model_files", type=click.Path(path_type=Path), multiple=True, help="More models.toml.")
-@click.option("--results", metavar="DIR", help="The store (else $BENCH_RESULTS).")
+@measuring
 @click.option("--json", "as_json", is_flag=True, help="Print records, one a line, and nothing else.")
 @click.option("--plan", "only_plan", is_flag=True, help="Print what would be executed and what it needs.")
 @click.option("--resume", is_flag=True, help="Execute what the last interrupted sweep still misses.")
@@ -113,16 +84,11 @@ def run(
         "request": {
             **asked,
             "devices": devices or (None,),
-            "options": _pairs([*options, f"isa={isa}"] if isa else options),
+            "options": options_told([*options, f"isa={isa}"] if isa else options),
         },
-        "budget_s": _duration("--budget", budget) if budget else None,
-        "timeout_s": _duration("--timeout", timeout) if timeout else None,
-        "idle_s": _patience("--idle", idle),
-        "max_wait_s": _patience("--max-wait", max_wait),
-        "cool_to_c": cool_to,
-        "model_files": [str(path.absolute()) for path in model_files],
+        "budget_s": duration("--budget", budget) if budget else None,
+        **told_of(timeout=timeout, idle=idle, max_wait=max_wait, cool_to=cool_to, host=host, model_files=model_files),
         "python": python,
-        "host": str(named) if (named := locate_host_file(host)) else None,
         "command": shlex.join(["bench", *sys.argv[1:]]),
     }
     return _sweep(told, store, None, only_plan, as_json, goes_on)
@@ -132,26 +98,8 @@ def _sweep(
     told: dict[str, Any], store: Store, journal: Journal | None, only_plan: bool, as_json: bool, goes_on: str
 ) -> int:
     """Plan what was told, check that it fits, and execute what `journal` misses of it; None: all, with a new one."""
-    request = msgspec.convert(told["request"], Request)
-    catalog = load_catalog([Path(path) for path in told["model_files"]])
-    if request.weights != SYNTHETIC:
-        found = _in_file(request)
-        catalog, request = replace(catalog, file=found), replace(request, models=(found.model,))
-    asked_for = {name: registry.load(name) for name in request.backends}
-    plan = make_plan(request, catalog, asked_for)
-    adapters = {adapter.name: adapter for adapter in asked_for.values()}
-    host_file = Path(told["host"]) if told.get("host") else None
-    settings = Settings(
-        launches=request.launches,
-        repetitions=request.repetitions,
-        budget_s=told["budget_s"],
-        python=told["python"],
-        host=read_host_file(host_file),
-        meter=read_meter(host_file),
-        **{key: told[key] for key in WAITING if key in told},  # journals of before have none
-        seed=request.seed,
-        targets={adapter.name: registry.target(name) for name, adapter in asked_for.items()},
-    )
+    asked = understood(told)
+    plan, settings, adapters = asked.plan, asked.settings, asked.adapters
     keys = planned_keys(plan, settings)
     if journal:
         check_same(journal, plan, keys)
@@ -170,7 +118,7 @@ def _sweep(
         click.echo(f"resumes `{told['command']}`: other flags of this call are not looked at", err=True)
         return _execute(partial(start, journal=journal), store, as_json, goes_on)
     store.check_writable()
-    journal = Journal.create(store, {**told, "request": asdict(request), "cases": cases_told(plan)}, keys)
+    journal = Journal.create(store, {**told, "request": asdict(asked.request), "cases": cases_told(plan)}, keys)
     with journal.held():
         return _execute(partial(start, journal=journal), store, as_json, goes_on)
 
@@ -188,14 +136,6 @@ def _weights(told: str, models: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
     return str(path), models
 
 
-def _in_file(request: Request) -> Resolved:
-    """The model that the file of weights holds, by the name that was given to it, else by the file's."""
-    path = Path(request.weights)
-    found = open_weights(path)
-    name = request.models[0].removesuffix(f"-{found.scheme}") if request.models else model_name(path, found.scheme)
-    return Resolved(name, found.scheme, found.arch, definition_hash(found.arch))
-
-
 def _execute(start: Callable[..., Sweep], store: Store, as_json: bool, goes_on: str) -> int:
     """Execute the sweep and show what it left; the exit code is the most serious of its records'."""
     records: list[Record] = []
@@ -205,7 +145,7 @@ def _execute(start: Callable[..., Sweep], store: Store, as_json: bool, goes_on: 
             records.append(record)
             if as_json:
                 click.echo(render_json(record))
-            _say(watcher, record, store)
+            say(watcher, record, store)
 
         sweep = start(watcher=watcher, observe=observe)
         try:
@@ -233,7 +173,7 @@ def exit_code(records: Sequence[Record]) -> int:
     return max(codes)
 
 
-def _say(watcher: Terminal | Lines, record: Record, store: Store) -> None:
+def say(watcher: Terminal | Lines, record: Record, store: Store) -> None:
     """One line for a record that is not what was hoped for, and where its worker's log lies."""
     if record.status in ("ok", "unproven") or record.reason is None:
         return
@@ -245,25 +185,3 @@ def _say(watcher: Terminal | Lines, record: Record, store: Store) -> None:
     log = store.launch_path(record.launch_id) / "worker.log"
     if record.status == "failed" and log.is_file():
         watcher.say(f"  log: {log}")
-
-
-def _pairs(options: Sequence[str]) -> dict[str, str]:
-    pairs = {}
-    for text in options:
-        key, separator, value = text.partition("=")
-        if not separator or not key:
-            raise UsageError(f"{text!r} is not KEY=VALUE", where="--set", remedy="write --set threads=4")
-        pairs[key.strip()] = value.strip()
-    return pairs
-
-
-def _patience(flag: str, text: str) -> float:
-    """Seconds; 0 is one, too."""
-    return 0.0 if text.strip() in ("0", "0s") else _duration(flag, text)
-
-
-def _duration(flag: str, text: str) -> float:
-    try:
-        return parse_duration(text)
-    except ValueError:
-        raise UsageError(f"{text!r} is no duration", where=flag, remedy="write 90s, 10m or 1.5h") from None

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import click
 
-from bench.cli.run import Names
+from bench.cli.asked import Names
 from bench.errors import StoreError, unknown_name
 from bench.reports.table import latest
 from bench.results.record import Record

@@ -119,8 +119,8 @@ def mean_power(counter: Series | None, power: Series | None, window: Window) -> 
     return next((each for each in found if each.mean_w is not None), replace(found[0], reason=_joined(found)))
 
 
-def grown(series: Series, windows: Sequence[Window]) -> float | None:
-    """By how much a counter grew from the last reading before each window to the first after it.
+def grown(series: Series, windows: Sequence[Window]) -> tuple[float, float] | None:
+    """By how much a counter grew, and in how many seconds: from the last reading before each window to the first after.
 
     What lies between two readings counts once, however many windows share it. None where there is no reading on
     either side, where the counter was reset, or where a time grew by more than passed.
@@ -140,7 +140,7 @@ def grown(series: Series, windows: Sequence[Window]) -> float | None:
         steps = np.where(wrapped > series.sensor.wraps_at / 2, steps, wrapped)
     passed_s = np.diff(at_ns)[counted] / 1e9
     absurd = series.sensor.quantity == "throttle-time" and bool(np.any(steps > passed_s + 1.0))
-    return None if not windows or absurd or bool(np.any(steps < 0)) else float(steps.sum())
+    return None if not windows or absurd or bool(np.any(steps < 0)) else (float(steps.sum()), float(passed_s.sum()))
 
 
 def extremes(series: Series, windows: Sequence[Window]) -> Extremes:

@@ -61,6 +61,11 @@ class Series:
         return int(self.at_ns[~np.isnan(self.values)][0]) if self.known else 0
 
     @property
+    def first(self) -> float | None:
+        """The first reading that succeeded; None where none did."""
+        return float(self.values[~np.isnan(self.values)][0]) if self.known else None
+
+    @property
     def last_ns(self) -> int:
         """Time of the last reading that succeeded; 0 where none did."""
         return int(self.at_ns[~np.isnan(self.values)][-1]) if self.known else 0

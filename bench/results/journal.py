@@ -118,7 +118,7 @@ class Journal:
         self._append({"event": "interrupted", "launch_id": launch_id})
 
     def finish(self) -> None:
-        """Nothing is left to do: `open_latest_unfinished` passes this sweep over. Call it when nothing is missing."""
+        """Nothing is left to do: `open_latest_unfinished` passes this sweep over from now on."""
         self._append({"event": "finished"})
 
     def missing(self) -> list[str]:

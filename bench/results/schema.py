@@ -119,7 +119,10 @@ class Interpreter(Struct, frozen=True, kw_only=True):
 
 
 class Info(Struct, frozen=True, kw_only=True):
-    """Facts for people; `sweep_id` and `case_key` tie a record to the journal that planned it."""
+    """Facts for people; `sweep_id` and `case_key` tie a record to the journal that planned it.
+
+    `ab_id` and `ab_side` (`a`, `b`) are of two sweeps that were executed by turns; `launch_index` is the pair then.
+    """
 
     started_at_utc: str | None = None
     host: dict[str, Any] = {}
@@ -130,6 +133,8 @@ class Info(Struct, frozen=True, kw_only=True):
     budget_s: float | None = None
     sweep_id: str | None = None
     case_key: str | None = None
+    ab_id: str | None = None
+    ab_side: str | None = None
     interpreter: Interpreter | None = None
     redacted: bool = False
 

@@ -44,27 +44,58 @@ def test_a_quiet_machine_gives_no_doubt() -> None:
         (GPU, "gt0-prochot", 5.0, True),
         (GPU, "hw-thermal", 0.2, False),
         (GPU, "power-cap", 20.0, False),
+        (GPU, "power-brake", 20.0, False),
         (CPU, "thermal", 20.0, False),
     ],
 )
 def test_only_heat_of_what_computed_makes_a_case_invalid(device: str, part: str, slow_s: float, warm: bool) -> None:
-    """28 s are in the windows; the samples begin at 20 s and at 38 s, another pass at 10 s."""
+    """22 s are in the timed samples, which begin at 20 s and at 38 s."""
     flag = read(sensor(device, "throttled", part), lambda s: float(20 <= s < 20 + slow_s))
     sensed = launch(recording(flag, uuids=UUIDS), ON_GPU)
-    found = conditions.of_case(0, sensed)
-    doubt = conditions.too_warm(0, sensed, found)
+    doubt = conditions.too_warm(0, sensed)
     assert (doubt is not None) is warm, doubt
-    assert conditions.doubts(found), "it is said in any case"
+    assert conditions.doubts(conditions.of_case(0, sensed)), "it is said in any case"
     if warm:
-        assert doubt == f"{GPU} was slowed down for {slow_s / 28:.0%} of the time: {part}"
+        assert doubt == f"{GPU} was slowed down for {slow_s / 22:.0%} of the time: {part}"
 
 
-def test_a_counter_of_time_tells_heat_too() -> None:
+def test_one_flag_in_few_readings_is_not_heat() -> None:
+    once = read(sensor(GPU, "throttled", "hw-thermal"), lambda s: float(s == 22), every_s=2.0)
+    assert conditions.too_warm(0, launch(recording(once, uuids=UUIDS), ON_GPU)) is None
+    twice = read(sensor(GPU, "throttled", "hw-thermal"), lambda s: float(s in (22, 24)), every_s=2.0)
+    assert conditions.too_warm(0, launch(recording(twice, uuids=UUIDS), ON_GPU)) is not None
+
+
+def test_a_counter_of_time_is_believed_before_flags() -> None:
+    flag = read(sensor(GPU, "throttled", "hw-thermal"), lambda s: float(20 <= s < 25))
+    counter = read(sensor(GPU, "throttle-time", "thermal"), lambda s: 7.0)
+    assert conditions.too_warm(0, launch(recording(flag, counter, uuids=UUIDS), ON_GPU)) is None
     slowed = read(sensor(CPU, "throttle-time", "thermal"), lambda s: max(0.0, min(s, 24.0) - 21.0))
-    sensed = launch(recording(slowed), ON_CPU)
-    assert conditions.too_warm(0, sensed, conditions.of_case(0, sensed)) == (
-        "cpu:0 was slowed down for 11% of the time: thermal"
+    doubt = conditions.too_warm(0, launch(recording(slowed), ON_CPU))
+    assert doubt == "cpu:0 was slowed down for 14% of the time: thermal"
+
+
+def test_heat_is_a_share_of_the_time_that_the_counter_tells_of() -> None:
+    """Read at 5 s and at 55 s: 20 s of heat are 40 % of that, though only 22 s were timed."""
+    slowed = Series.of(sensor(CPU, "throttle-time", "thermal"), [(5 * S, 1.0), (55 * S, 21.0)])
+    assert conditions.too_warm(0, launch(recording(slowed), ON_CPU)) == (
+        "cpu:0 was slowed down for 40% of the time: thermal"
     )
+
+
+def test_heat_in_what_was_not_timed_is_a_doubt_only() -> None:
+    flag = read(sensor(GPU, "throttled", "hw-thermal"), lambda s: float(10 <= s < 16))
+    hot = launch(recording(flag, uuids=UUIDS), ON_GPU)
+    assert conditions.too_warm(0, hot) is None
+    assert conditions.doubts(conditions.of_case(0, hot)) == [f"{GPU} was slowed down: hw-thermal"]
+
+
+def test_of_two_sensors_of_one_thing_the_first_that_can_be_read_counts() -> None:
+    dead = Series.of(sensor(GPU, "memory-used", "vram"), [(0, None)])
+    alive = read(sensor(GPU, "memory-used", "vram"), lambda s: GIB)
+    for series in ((dead, alive), (alive, dead)):
+        (found,) = conditions.of_case(0, launch(recording(*series), ON_GPU))
+        assert found.memory_highest_bytes == GIB
 
 
 @pytest.mark.parametrize(
@@ -74,6 +105,7 @@ def test_a_counter_of_time_tells_heat_too() -> None:
         ([(0, 2.0), (9, 3.0), (31, 3.0), (51, 3.0)], 2),
         ([(0, 0.0), (9, 1.0), (31, 1.0), (51, 4.0)], 3),
         ([(0, 5.0), (9, 1.0), (31, 1.0), (51, 1.0)], 0),
+        ([(0, 1.0), (9, 1.0), (31, 1.0), (51, 1.0)], 1),
         ([(0, 0.0), (9, 0.0), (31, 0.0), (51, 0.0)], None),
         ([(0, None), (9, None)], None),
         ([], None),

@@ -150,6 +150,15 @@ def test_a_worker_that_fails_after_the_case_leaves_its_trace() -> None:
     assert any("died while closing" in said for said in made.warnings)
 
 
+def test_memory_is_that_of_its_own_case() -> None:
+    """A session tells it after each case; the peak of a later one must not stand in an earlier one's record."""
+    use = {"device": "card", "allocator_peak_bytes": 1000}
+    later = {"event": "memory", "at": "case", "case": 1, "uses": [{**use, "allocator_peak_bytes": 9000}]}
+    own = {"event": "memory", "at": "case", "case": 0, "uses": [use]}
+    made = record([*EVENTS, own, later, {"event": "memory", "at": "end", "uses": later["uses"]}])
+    assert [each.allocator_peak_bytes for each in made.memory if each.device == "card"] == [1000]
+
+
 def test_tensors_that_cannot_be_read_back_are_told() -> None:
     fed = {"equal": 1, "unread": 3, "differing": []}
     assert any("3 tensors" in said for said in record(EVENTS, certificate={"fed": fed}).warnings)

@@ -1,0 +1,142 @@
+"""What all commands that measure share: options, what a journal is told of them, and the plan made from that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from bench import registry
+from bench.api import Backend
+from bench.artifacts.imported import model_name, open_weights
+from bench.environments.host_file import locate_host_file, read_host_file, read_meter
+from bench.errors import UsageError
+from bench.plan import Plan, Request, make_plan
+from bench.preparing import Settings
+from bench.spec import Resolved, definition_hash, load_catalog
+from bench.types import SYNTHETIC
+from bench.units import parse_duration
+
+WAITING = ("idle_s", "max_wait_s", "cool_to_c")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What is to be executed, how, and by which adapters."""
+
+    request: Request
+    plan: Plan
+    settings: Settings
+    adapters: Mapping[str, Backend]
+
+
+class Names(click.ParamType[tuple[str, ...]]):
+    """A comma-separated list."""
+
+    name = "A[,B…]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+MEASURING = (
+    click.option("--timeout", metavar="1h", help="Most time of one launch; else 1h, or 4 times what is expected."),
+    click.option("--idle", metavar="30s", default="30s", show_default=True, help="Read power before anything loads."),
+    click.option("--cool-to", metavar="C", type=float, help="Begin when no device is warmer, in °C."),
+    click.option(
+        "--max-wait", metavar="10m", default="10m", show_default=True, help="For another bench, or to cool down."
+    ),
+    click.option("--host", type=click.Path(path_type=Path), help="How this machine executes workers ($BENCH_HOST)."),
+    click.option("--models", "model_files", type=click.Path(path_type=Path), multiple=True, help="More models.toml."),
+    click.option("--results", metavar="DIR", help="The store (else $BENCH_RESULTS)."),
+)
+
+
+def measuring(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of all commands that measure; all but `--results` go to `told_of`."""
+    for option in reversed(MEASURING):
+        command = option(command)
+    return command
+
+
+def told_of(
+    *,
+    timeout: str | None,
+    idle: str,
+    max_wait: str,
+    cool_to: float | None,
+    host: Path | None,
+    model_files: Sequence[Path],
+) -> dict[str, Any]:
+    """What a journal keeps of these options."""
+    return {
+        "timeout_s": duration("--timeout", timeout) if timeout else None,
+        "idle_s": duration("--idle", idle, least_s=0),
+        "max_wait_s": duration("--max-wait", max_wait, least_s=0),
+        "cool_to_c": cool_to,
+        "model_files": [str(path.absolute()) for path in model_files],
+        "host": str(named) if (named := locate_host_file(host)) else None,
+    }
+
+
+def understood(told: Mapping[str, Any]) -> Asked:
+    """The plan of what a journal was told, by today's code and catalog; UsageError where that does not fit."""
+    request = msgspec.convert(told["request"], Request)
+    catalog = load_catalog([Path(path) for path in told["model_files"]])
+    if request.weights != SYNTHETIC:
+        found = _in_file(request)
+        catalog, request = replace(catalog, file=found), replace(request, models=(found.model,))
+    asked_for = {name: registry.load(name) for name in request.backends}
+    host_file = Path(told["host"]) if told.get("host") else None
+    settings = Settings(
+        launches=request.launches,
+        repetitions=request.repetitions,
+        budget_s=told["budget_s"],
+        python=told["python"],
+        host=read_host_file(host_file),
+        meter=read_meter(host_file),
+        **{key: told[key] for key in WAITING if key in told},  # journals of before have none
+        seed=request.seed,
+        targets={adapter.name: registry.target(name) for name, adapter in asked_for.items()},
+    )
+    return Asked(
+        request=request,
+        plan=make_plan(request, catalog, asked_for),
+        settings=settings,
+        adapters={adapter.name: adapter for adapter in asked_for.values()},
+    )
+
+
+def options_told(texts: Sequence[str], where: str = "--set", example: str = "--set threads=4") -> dict[str, str]:
+    """KEY=VALUE pairs as a mapping; UsageError for anything else."""
+    pairs = {}
+    for text in texts:
+        key, separator, value = text.partition("=")
+        if not separator or not key:
+            raise UsageError(f"{text!r} is not KEY=VALUE", where=where, remedy=f"write {example}")
+        pairs[key.strip()] = value.strip()
+    return pairs
+
+
+def duration(flag: str, text: str, *, least_s: float | None = None) -> float:
+    """Seconds of `90s`, `10m`, `1.5h`; 0 only where `least_s` is 0."""
+    if least_s == 0 and text.strip() in ("0", "0s"):
+        return 0.0
+    try:
+        return parse_duration(text)
+    except ValueError:
+        raise UsageError(f"{text!r} is no duration", where=flag, remedy="write 90s, 10m or 1.5h") from None
+
+
+def _in_file(request: Request) -> Resolved:
+    """The model that the file of weights holds, by the name that was given to it, else by the file's."""
+    path = Path(request.weights)
+    found = open_weights(path)
+    name = request.models[0].removesuffix(f"-{found.scheme}") if request.models else model_name(path, found.scheme)
+    return Resolved(name, found.scheme, found.arch, definition_hash(found.arch))
