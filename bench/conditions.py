@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
 import numpy as np
 
 from bench.collector.energy import Window, extremes, grown
+from bench.collector.sampling import Recording
 from bench.collector.series import Floats, Series
 from bench.launch import Launch
-from bench.metering import computing
+from bench.metering import by_part, computing
 from bench.results.metered import Condition
 
 BUSY_CORES, STEAL_RATIO = 0.1, 0.01
@@ -32,7 +33,7 @@ def of_case(index: int, launch: Launch) -> list[Condition]:
     if launch.sensed and windows:
         computed = _computed(launch)
         for device in dict.fromkeys(each.sensor.device for each in launch.sensed.series):
-            own = [each for each in launch.sensed.series if each.sensor.device == device]
+            own = _of(device, launch.sensed)
             memory = _memory(own, windows, launch.memory.loaded_ns, launch.heard.prefilled_ns(index))
             others = _others(own, windows) if device in computed else None
             found.append(Condition(device=device, other_processes=others, **memory, **_state(own, windows)))
@@ -62,9 +63,8 @@ def too_warm(index: int, launch: Launch) -> str | None:
     Seen in the timed samples: by counters of time, else by flags that were up in two readings or more.
     """
     windows = _timed(index, launch)
-    series = launch.sensed.series if launch.sensed and windows else ()
-    for device in sorted(_computed(launch)):
-        own = [each for each in series if each.sensor.device == device]
+    for device in sorted(_computed(launch)) if windows else ():
+        own = _of(device, launch.sensed or Recording())
         counted = {part: grown(each, windows) for part, each in _parts(own, "throttle-time").items() if _is_heat(part)}
         ratios = {part: slow_s / passed_s for part, (slow_s, passed_s) in _known(counted).items()}
         if not counted:
@@ -95,7 +95,7 @@ def _windows(index: int, launch: Launch) -> list[Window]:
     return [*_timed(index, launch), *(Window(*window_ns) for phase in passes for window_ns in phase["windows_ns"])]
 
 
-def _state(own: Sequence[Series], windows: Sequence[Window]) -> dict[str, Any]:
+def _state(own: Recording, windows: Sequence[Window]) -> dict[str, Any]:
     """Clocks, temperatures, slowing down, limits and errors of one device."""
     clocks = {part: extremes(series, windows) for part, series in _parts(own, "clock").items()}
     limits = [extremes(series, []).highest for series in _parts(own, "power-limit").values()]
@@ -113,7 +113,7 @@ def _state(own: Sequence[Series], windows: Sequence[Window]) -> dict[str, Any]:
 
 
 def _memory(
-    own: Sequence[Series], windows: Sequence[Window], loaded_ns: int | None, prefilled_ns: Sequence[int]
+    own: Recording, windows: Sequence[Window], loaded_ns: int | None, prefilled_ns: Sequence[int]
 ) -> dict[str, Any]:
     """Memory in use on one device before the worker began, once it had loaded, after prefills, and at most."""
     used = list(_parts(own, "memory-used").values())
@@ -125,7 +125,7 @@ def _memory(
     }
 
 
-def _others(own: Sequence[Series], windows: Sequence[Window]) -> int | None:
+def _others(own: Recording, windows: Sequence[Window]) -> int | None:
     """Processes beside the worker's own; None where nobody is seen, not even that, as from within a container.
 
     Where as many are seen as before the worker began, it is not among them.
@@ -154,7 +154,7 @@ def _within(series: Series, windows: Sequence[Window]) -> Floats:
     return np.asarray(series.values[np.any(inside, axis=0) & series.sound()])
 
 
-def _growth(own: Sequence[Series], quantity: str, windows: Sequence[Window]) -> dict[str, float]:
+def _growth(own: Recording, quantity: str, windows: Sequence[Window]) -> dict[str, float]:
     """By how much each counter grew from the reading before the windows to the one after them."""
     found = _known({part: grown(series, windows) for part, series in _parts(own, quantity).items()})
     return {part: amount for part, (amount, _) in found.items()}
@@ -166,13 +166,13 @@ def _after(series: Series, at_ns: int) -> float | None:
     return float(series.values[np.argmax(near)]) if near.any() else None
 
 
-def _parts(own: Sequence[Series], quantity: str) -> dict[str, Series]:
-    """By part; of several that measure the same, the first that has a reading."""
-    found: dict[str, Series] = {}
-    for series in own:
-        if series.sensor.quantity == quantity and series.known:
-            found.setdefault(series.sensor.part, series)
-    return found
+def _parts(own: Recording, quantity: str) -> dict[str, Series]:
+    return {part: series for (_, part), series in by_part(own, quantity).items()}
+
+
+def _of(device: str, sensed: Recording) -> Recording:
+    """What one device's sensors told."""
+    return replace(sensed, series=[each for each in sensed.series if each.sensor.device == device])
 
 
 def _most(values: Iterable[float | None]) -> float | None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.collector.energy import Used, Window, extremes, mean_power, used
+from bench.collector.energy import LEAST_UPDATES, Used, Window, extremes, mean_power, used
 from bench.collector.sampling import Recording
-from bench.collector.sensors import Found
+from bench.collector.sensors import Found, Sensor
 from bench.collector.series import Series
 from bench.launch import Launch
 from bench.results.metered import Collector, Denied, Energy, EnergyUse, Idle
@@ -20,6 +20,9 @@ LEAST_S, MOST_S = 5.0, 30.0
 UPDATES, AVERAGES = 20, 5
 """A phase lasts so many updates of the slowest sensor of energy or power, or so many times what it averages over."""
 LIMIT_MARGIN = 1.5
+DOUBTFUL_RATIO = 0.1
+"""Joules that may be off by more are said to be doubtful."""
+WALL = "wall"
 OF_A_PROCESSOR, OF_A_CARD = ("package", "dram"), ("card", "module", "chip", "pkg")
 """Parts that may be counted: of a processor all that begin so, of a card the first that is there."""
 
@@ -28,9 +31,12 @@ Key = tuple[str, str]
 
 
 def least_s(found: Found) -> float | None:
-    """How long a phase must last for the sensors of energy and power that are there; None where there are none."""
-    metering = [sensor for sensor in found.sensors if sensor.quantity in ("energy", "power")]
-    needed_s = [max(UPDATES * sensor.period_s, AVERAGES * sensor.averaging_s) for sensor in metering]
+    """How long a phase must last for the sensors of energy and power that are there; None where there are none.
+
+    Those that are too slow for the longest pass ask for none: they tell only of phases that last long by themselves.
+    """
+    quick = [sensor for sensor in _metering(found) if not _too_slow(sensor)]
+    needed_s = [max(UPDATES * sensor.period_s, AVERAGES * sensor.averaging_s) for sensor in quick]
     return min(MOST_S, max(LEAST_S, *needed_s)) if needed_s else None
 
 
@@ -43,7 +49,7 @@ def hottest_c(recording: Recording) -> float | None:
 def energy(index: int, launch: Launch) -> Energy:
     """What the phases of one case used, by device and part; where nothing could be read, why."""
     recording = launch.sensed
-    if recording is None or least_s(recording.found) is None:
+    if recording is None or not _metering(recording.found):
         return Energy(reason=_without(recording))
     facts = launch.heard.facts
     computed = computing(facts.devices if facts else (), recording.found)
@@ -67,10 +73,27 @@ def energy(index: int, launch: Launch) -> Energy:
                     seconds=seconds,
                     windows=len(windows),
                     own_pass=executed["own_pass"],
-                    **_plain(found),
+                    **_plain(found, _slowness(key, recording.found)),
                 )
             )
     return Energy(reason=_why_none(uses), uses=uses, idle=list(idle.values()))
+
+
+def doubts(energy: Energy) -> list[str]:
+    """What makes joules doubtful that a table shows, for people: those that are counted, and a meter's.
+
+    That updates were few (`coarse`) is not said apart: it makes them uncertain by more than a tenth.
+    """
+    said = []
+    for use in energy.uses:
+        if use.joules is None or not (use.counted or use.part == WALL):
+            continue
+        whys = [flag.replace("-", " ") for flag in use.flags if flag != "coarse"]
+        if use.uncertainty_j is not None and round(use.uncertainty_j / use.joules, 2) > DOUBTFUL_RATIO:
+            whys.insert(0, f"uncertain by {use.uncertainty_j / use.joules:.0%}")
+        if whys:
+            said.append(f"energy of {use.device} {use.part} in {use.phase}: {', '.join(whys)}")
+    return said
 
 
 def used_by_part(recording: Recording, windows: Sequence[Window]) -> dict[Key, Used]:
@@ -78,8 +101,8 @@ def used_by_part(recording: Recording, windows: Sequence[Window]) -> dict[Key, U
 
     Parts overlap: only those that `counted` names may be added up.
     """
-    counters, gauges = _by_part(recording, "energy"), _by_part(recording, "power")
-    limits = {key[0]: extremes(series, []).highest for key, series in _by_part(recording, "power-limit").items()}
+    counters, gauges = by_part(recording, "energy"), by_part(recording, "power")
+    limits = _limits_w(recording)
     found = {}
     for key in dict.fromkeys([*counters, *gauges]):
         limit_w = limits.get(key[0])
@@ -119,14 +142,61 @@ def collector(launch: Launch) -> Collector | None:
 
 
 def device_settings(launch: Launch) -> dict[str, Any]:
-    """Driver, firmware and power limit of the device that computed, as a record's covariates; empty where not told."""
+    """Driver, firmware and power limit of the device that computed, as a record's covariates; empty where not told.
+
+    The limit is what the device's provider told when it was looked for, else what a sensor of limits read.
+    """
     if launch.sensed is None or launch.heard.facts is None:
         return {}
     found = launch.sensed.found
     computed = computing(launch.heard.facts.devices, found)
     told = [found.settings[device] for device in computed if device in found.settings]
     names = {"driver": "driver", "firmware": "vbios", "power_cap_w": "power_limit_w"}
-    return {name: told[0].get(key) for name, key in names.items()} if len(told) == 1 else {}
+    settings = {name: told[0].get(key) for name, key in names.items()} if len(told) == 1 else {}
+    limits_w = [limit_w for device, limit_w in _limits_w(launch.sensed).items() if device in computed]
+    if settings.get("power_cap_w") is None and len(limits_w) == 1:
+        settings["power_cap_w"] = limits_w[0]
+    return settings
+
+
+def by_part(recording: Recording, quantity: str) -> dict[Key, Series]:
+    """Series of one quantity by device and part; of several that measure the same, the first that has a reading.
+
+    What could never be read is left out.
+    """
+    found: dict[Key, Series] = {}
+    for series in recording.series:
+        key = (series.sensor.device, series.sensor.part)
+        if series.sensor.quantity == quantity and series.known:
+            found.setdefault(key, series)
+    return found
+
+
+def _metering(found: Found) -> list[Sensor]:
+    return [sensor for sensor in found.sensors if sensor.quantity in ("energy", "power")]
+
+
+def _too_slow(sensor: Sensor) -> bool:
+    """Whether even the longest pass holds too few of its updates."""
+    return max(LEAST_UPDATES * sensor.period_s, AVERAGES * sensor.averaging_s) > MOST_S
+
+
+def _slowness(key: Key, found: Found) -> str | None:
+    """What to say of a part of which all sensors are too slow; None of the others."""
+    of_part = [sensor for sensor in _metering(found) if (sensor.device, sensor.part) == key]
+    if not all(map(_too_slow, of_part)):
+        return None
+    pace_s = min(max(sensor.period_s, sensor.averaging_s) for sensor in of_part)
+    return f"its sensor is too slow: one reading in {pace_s:.3g} s"
+
+
+def _limits_w(recording: Recording) -> dict[str, float]:
+    """The highest power limit that was read of each device."""
+    limits_w: dict[str, float] = {}
+    for (device, _), series in by_part(recording, "power-limit").items():
+        if highest_w := extremes(series, []).highest:
+            limits_w[device] = max(highest_w, limits_w.get(device, 0.0))
+    return limits_w
 
 
 def _without(recording: Recording | None) -> str:
@@ -145,16 +215,6 @@ def _why_none(uses: Sequence[EnergyUse]) -> str | None:
     if not counted:
         return "no sensor belongs to a device that computed" if uses else "no phase was executed"
     return "; ".join(dict.fromkeys(f"{use.device} {use.part}: {use.reason}" for use in counted))
-
-
-def _by_part(recording: Recording, quantity: str) -> dict[Key, Series]:
-    """Series of one quantity; of several that measure the same, the first that has a reading."""
-    found: dict[Key, Series] = {}
-    for series in recording.series:
-        key = (series.sensor.device, series.sensor.part)
-        if series.sensor.quantity == quantity and (key not in found or not found[key].known) and series.known:
-            found[key] = series
-    return found
 
 
 def _of_device(device: Device, present: Set[str], found: Found) -> Set[str]:
@@ -178,7 +238,7 @@ def _idle(recording: Recording | None) -> list[Idle]:
     """Power before anything was loaded, over all that was recorded."""
     if recording is None:
         return []
-    counters, gauges = _by_part(recording, "energy"), _by_part(recording, "power")
+    counters, gauges = by_part(recording, "energy"), by_part(recording, "power")
     found = []
     for device, part in dict.fromkeys([*counters, *gauges]):
         counter, gauge = counters.get((device, part)), gauges.get((device, part))
@@ -188,5 +248,7 @@ def _idle(recording: Recording | None) -> list[Idle]:
     return found
 
 
-def _plain(found: Used) -> dict[str, Any]:
-    return {**asdict(found), "flags": list(found.flags)}
+def _plain(found: Used, slowness: str | None) -> dict[str, Any]:
+    """Its fields; why there is no number, with what to say of slow sensors."""
+    reason = found.reason if found.joules is not None or slowness is None else f"{found.reason}; {slowness}"
+    return {**asdict(found), "flags": list(found.flags), "reason": reason}

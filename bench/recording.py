@@ -36,7 +36,7 @@ def now_utc() -> str:
 
 def case_record(case: Case, index: int, case_key: str, launch: Launch, situation: Situation) -> Record:
     """The record of one executed case: ok, unproven, invalid or failed, decided here and nowhere else."""
-    heard, found = launch.heard, conditions.of_case(index, launch)
+    heard, found, energy = launch.heard, conditions.of_case(index, launch), metering.energy(index, launch)
     status, reason = _status(case, index, launch)
     return new_record(
         launch_id=launch.launch_id,
@@ -56,10 +56,10 @@ def case_record(case: Case, index: int, case_key: str, launch: Launch, situation
         ),
         samples=[schema.Sample(**sample) for sample in heard.samples.get(index, [])],
         memory=_memory(index, launch),
-        energy=metering.energy(index, launch),
+        energy=energy,
         conditions=found,
         collector=metering.collector(launch),
-        warnings=conditions.doubts(found) + _warnings(index, launch),
+        warnings=conditions.doubts(found) + metering.doubts(energy) + _warnings(index, launch),
     )
 
 

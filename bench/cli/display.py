@@ -29,6 +29,9 @@ WORDS = {
     "prepare": "prepare",
     "certify": "certify:",
     "ceiling": "probe read bandwidth",
+    "wait for": "wait for",
+    "cool": "cool down",
+    "idle": "at rest:",
     "open": "load",
     "first-step": "first step",
     "gate": "gate: native precision",
@@ -36,6 +39,7 @@ WORDS = {
     "consistency": "gate: timed shape",
     "warm-up": "warm up",
     "measure": "measure",
+    "energy": "repeat for energy:",
 }
 
 

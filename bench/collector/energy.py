@@ -14,19 +14,21 @@ from typing import Literal
 import numpy as np
 
 from bench.collector.series import IMPOSSIBLE, RESET, Curve, Series, Window, counter_curve, gauge_curve
+from bench.units import render_number
 
 __all__ = ["Extremes", "Idle", "Used", "Window", "extremes", "grown", "mean_power", "used"]
 
 MOST_W = 10_000.0
 """No device uses more; where its limit is known, callers say less."""
 FINE_UPDATES, LEAST_UPDATES = 20, 5
-COARSE_RATIO = 0.4
-"""What five updates in one window leave in doubt: two of them."""
+DOUBT_RATIO = 0.4
+"""What five updates in one window leave in doubt: two of them. There is no number that is more doubtful."""
 AVERAGES = 5
 """A window holds so many averaging times of an averaging gauge."""
 STUCK = "counter stuck"
 STUCK_PERIODS, STUCK_S = 10, 2.0
-MISMATCH_RATIO, MISMATCH_S = 0.10, 5.0
+MISMATCH_RATIO, CONTRADICTION, MISMATCH_S = 0.10, 1.5, 5.0
+"""By how much the methods may differ over so long before it is flagged, and by what factor before neither counts."""
 IDLE_S, SLICE_S = 5.0, 1.0
 
 Method = Literal["counter", "integral"]
@@ -38,7 +40,8 @@ class Used:
 
     `updates` and what follows tell of the method that gave the joules, else of the one tried first. `integral_ratio`
     is counter / integral where both are known. `flags`: coarse, dropped-readings, counter-mismatch, and why the
-    integral stands for a counter (counter-stuck, counter-reset, impossible-reading).
+    integral stands for a counter (counter-stuck, counter-reset, impossible-reading). What may be off by more than
+    40 % has no joules, nor where counter and integral differ by more than half of the smaller.
     """
 
     joules: float | None = None
@@ -227,34 +230,39 @@ def _judged(method: Method, curve: Curve, windows: Sequence[Window], limit_w: fl
     if why is not None:
         return replace(told, reason=why)
     joules = sum(curve.joules(window) for window in windows)
-    uncertainty_j = joules / seconds * sum(curve.doubt_s(window) for window in windows)
+    doubt_ratio = sum(curve.doubt_s(window) for window in windows) / seconds
+    uncertainty_j = joules * doubt_ratio
     if joules == 0:
         return replace(told, reason="power reads 0 throughout")
-    if uncertainty_j > joules:
-        return replace(told, reason=short)
+    if doubt_ratio > DOUBT_RATIO:
+        return replace(told, reason=f"{short}: uncertain by {doubt_ratio:.0%}")
     if joules - uncertainty_j > limit_w * seconds:
         return replace(told, reason=IMPOSSIBLE)
-    coarse = updates < FINE_UPDATES or uncertainty_j > COARSE_RATIO * joules
     return replace(
         told,
         joules=joules,
         method=method,
         mean_w=joules / seconds,
         uncertainty_j=uncertainty_j,
-        flags=("coarse",) * coarse + told.flags,
+        flags=("coarse",) * (updates < FINE_UPDATES) + told.flags,
     )
 
 
 def _compared(best: Used, tried: Sequence[Used], seconds: float) -> Used:
-    """With the ratio of both methods, or a flag for why the first gave nothing."""
+    """With the ratio of both methods, or a flag for why the first gave nothing; no joules where they contradict."""
     flags, first = best.flags, tried[0]
     if best.joules is not None and first.joules is None and first.reason in (STUCK, RESET, IMPOSSIBLE):
         flags = (*flags, first.reason.replace(" ", "-"))
     if len(tried) < 2 or first.joules is None or not tried[1].joules:
         return replace(best, flags=flags)
     ratio = first.joules / tried[1].joules
-    mismatch = abs(ratio - 1) > MISMATCH_RATIO and seconds >= MISMATCH_S
-    return replace(best, integral_ratio=ratio, flags=(*flags, "counter-mismatch") if mismatch else flags)
+    if seconds < MISMATCH_S or abs(ratio - 1) <= MISMATCH_RATIO:
+        return replace(best, integral_ratio=ratio, flags=flags)
+    found = replace(best, integral_ratio=ratio, flags=(*flags, "counter-mismatch"))
+    if max(ratio, 1 / ratio) <= CONTRADICTION:
+        return found
+    both = f"counter {render_number(first.joules)} J, power readings {render_number(tried[1].joules)} J"
+    return replace(found, joules=None, method=None, mean_w=None, uncertainty_j=None, reason=f"{both}: one is wrong")
 
 
 def _spread_w(curve: Curve, window: Window) -> float | None:

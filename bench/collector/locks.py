@@ -23,7 +23,7 @@ from bench.errors import BusyError, PrerequisiteError
 FILE = "evenbench.lock"
 FOLDER_VARIABLE = "BENCH_LOCKS"
 POLL_S = 0.2
-NOTE_CHARACTERS = 200
+NOTE_CHARACTERS = 60
 NOBODY = "a process that left no name"
 _OPEN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a fifo in its place must not block
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -74,7 +74,7 @@ def held(
                 "the machine is being measured",
                 where=str(path),
                 cause=taken,
-                remedy="wait for it, or give --max-wait 30m",
+                remedy="wait for it, or give a longer --max-wait",
             )
         if not told:
             waiting(taken)
@@ -205,7 +205,8 @@ def _namespace() -> str:
 
 def _plain(text: str) -> str:
     """One short line without control characters: every user may write the file, and terminals obey what they show."""
-    return "".join(character if character.isprintable() else " " for character in text)[:NOTE_CHARACTERS]
+    plain = "".join(character if character.isprintable() else " " for character in text)
+    return plain if len(plain) <= NOTE_CHARACTERS else plain[: NOTE_CHARACTERS - 1] + "…"
 
 
 def shared_with_host(folder: Path | None = None, root: Path = Path("/")) -> str | None:

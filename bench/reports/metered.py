@@ -8,8 +8,9 @@ from statistics import fmean
 from bench.reports.row import Row
 from bench.results.metered import EnergyUse
 from bench.results.record import Record
+from bench.results.schema import DeviceRef
 
-WALL = "wall"
+WALL, HOST, CPU = "wall", "host", "cpu"
 
 
 def j_per_token(row: Row, phase: str) -> float | None:
@@ -23,14 +24,17 @@ def wall_j_per_token(row: Row, phase: str) -> float | None:
 
 
 def mean_w(row: Row) -> float | None:
-    """Mean power of the devices that computed, over all phases of the case; over launches."""
+    """Mean power of the devices that computed, over a timed repetition of the case; over launches.
+
+    Each phase weighs what it took when it was timed: for sensors a short one is repeated much longer than the others.
+    """
     return _mean(_mean_w(record) for record in row.records)
 
 
 def memory_bytes(row: Row) -> float | None:
-    """The most that a launch needed: what the runtime allocated on its device, else the worker's resident memory.
+    """The most that a launch needed on the devices that computed: what the runtime allocated, else what it grew by.
 
-    With the pages of files, for a runtime that maps its model holds it there.
+    On processors the worker's resident memory, with the pages of files: a runtime that maps its model holds it there.
     """
     found = [peak for record in row.records if (peak := _memory_bytes(record)) is not None]
     return max(found, default=None)
@@ -67,20 +71,60 @@ def _j_per_token(of_parts: Sequence[EnergyUse], phase: str) -> float | None:
 
 
 def _mean_w(record: Record) -> float | None:
-    phases = {use.phase: use.seconds for use in _counted(record)}
-    joules = [use.joules for use in _counted(record)]
-    known = [each for each in joules if each is not None]
-    seconds = sum(each or 0.0 for each in phases.values())
-    return sum(known) / seconds if seconds and known and len(known) == len(joules) else None
+    """None unless every part has a number in every phase that was timed."""
+    timed_s = {
+        "prefill": sum(sample.prefill_s or 0.0 for sample in record.samples),
+        "decode": sum(sum(sample.step_s) for sample in record.samples),
+    }
+    joules = 0.0
+    for phase, seconds in timed_s.items():
+        watts = [use.mean_w for use in _counted(record) if use.phase == phase]
+        known = [each for each in watts if each is not None]
+        if seconds and (not watts or len(known) != len(watts)):
+            return None
+        joules += sum(known) * seconds
+    return joules / sum(timed_s.values()) if any(timed_s.values()) else None
 
 
-def _memory_bytes(record: Record) -> int | None:
+def _memory_bytes(record: Record) -> float | None:
+    """Of the host only where nothing but processors computed: what a card holds is not seen there."""
     allocated = [each.allocator_peak_bytes for each in record.memory if each.allocator_peak_bytes is not None]
     if allocated:
         return sum(allocated)
-    host = next((each for each in record.memory if each.device == "host"), None)
+    cards = [device for device in record.identity.devices if device.kind != CPU]
+    if not cards:
+        return _host_bytes(record) if record.identity.devices else None
+    by_runtime = [each.device_delta_bytes for each in record.memory if each.device not in (HOST, CPU)]
+    return _all_grown(_grown_bytes(cards, record)) or _all_grown(by_runtime)
+
+
+def _host_bytes(record: Record) -> int | None:
+    host = next((each for each in record.memory if each.device == HOST), None)
     known = (host.anon_peak_bytes, host.file_peak_bytes) if host else ()
     return sum(each or 0 for each in known) if any(each is not None for each in known) else None
+
+
+def _grown_bytes(cards: Sequence[DeviceRef], record: Record) -> list[float | None]:
+    """By how much memory in use on each card grew, as sensors name them: by PCI address, else those that were counted.
+
+    Nothing where they are not as many as computed.
+    """
+    names = {f"pci:{card.pci}" for card in cards if card.pci}
+    if len(names) < len(cards):
+        names = {use.device for use in _counted(record) if not use.device.startswith(CPU)}
+    told = [each for each in record.conditions if each.device in names]
+    grown = [_difference(each.memory_highest_bytes, each.memory_before_bytes) for each in told]
+    return grown if len(grown) == len(cards) else []
+
+
+def _difference(after: float | None, before: float | None) -> float | None:
+    return None if after is None or before is None else after - before
+
+
+def _all_grown(grown: Sequence[float | None]) -> float | None:
+    """Their sum; None unless each is known and above 0, for others on a card may have let go of more."""
+    known = [each for each in grown if each is not None and each > 0]
+    return sum(known) if known and len(known) == len(grown) else None
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

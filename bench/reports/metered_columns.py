@@ -50,7 +50,7 @@ METERED = (
     Column(
         key="mean_w",
         header="W",
-        meaning="mean power of the devices that computed, while they did",
+        meaning="mean power of the devices that computed, each phase by the time it took when it was timed",
         of=metered.mean_w,
         text=number,
         numeric=True,
@@ -59,7 +59,8 @@ METERED = (
     Column(
         key="memory_bytes",
         header="mem",
-        meaning="the most that the runtime allocated on its device, else the worker's memory with its mapped files",
+        meaning="the most that the runtime allocated on its device, else what came into use there; "
+        "of a processor the worker's memory with its mapped files",
         of=metered.memory_bytes,
         text=size,
         numeric=True,

@@ -160,10 +160,10 @@ def test_units_taken_for_smaller_ones_are_refused(factor, watts):
     assert found.flags == (), "a spike is one after which the counter goes on as before"
 
 
-def test_units_taken_for_larger_ones_are_flagged_by_the_other_method():
+def test_units_taken_for_larger_ones_are_refuted_by_the_other_method():
     found = used(steady(0.1), gauge(), [window()])
     assert found.integral_ratio == close(1e-3)
-    assert "counter-mismatch" in found.flags
+    assert found.joules is None and "counter-mismatch" in found.flags
 
 
 def test_growth_a_little_beyond_the_limit_is_refused_over_the_whole_window():
@@ -305,13 +305,42 @@ def test_the_order_of_readings_and_windows_does_not_matter(seed):
 
 
 def test_both_methods_are_compared():
-    """Made up after ml-energy/zeus #181: counter 187 J, integral 327 J in 5 s."""
-    found = used(steady(187 / 5), gauge(lambda at: 327 / 5), [window(5, 10)])
-    assert found.joules == close(187.0)
-    assert found.integral_ratio == close(187 / 327)
+    found = used(steady(80.0), gauge(), [window(5, 10)])
+    assert found.joules == close(400.0)
+    assert found.integral_ratio == close(0.8)
     assert found.flags == ("counter-mismatch",)
-    assert used(steady(187 / 5), gauge(lambda at: 327 / 5), [window(5, 9.9)]).flags == ()
+    assert used(steady(80.0), gauge(), [window(5, 9.9)]).flags == ()
     assert used(steady(95.0), gauge(), [window()]).flags == ()
+
+
+@pytest.mark.parametrize(
+    ("counter_w", "power_w", "both"),
+    [
+        (187 / 5, 327 / 5, "counter 187 J, power readings 327 J"),  # after ml-energy/zeus #181
+        (120.0, 360.0, "counter 600 J, power readings 1800 J"),
+        (360.0, 120.0, "counter 1800 J, power readings 600 J"),
+    ],
+)
+def test_where_both_methods_contradict_each_other_neither_counts(counter_w, power_w, both):
+    found = used(steady(counter_w), gauge(lambda at: power_w), [window(5, 10)])
+    assert found.joules is None and found.method is None and found.mean_w is None and found.uncertainty_j is None
+    assert both in found.reason
+    assert found.flags == ("counter-mismatch",) and found.integral_ratio == close(counter_w / power_w)
+    brief = used(steady(counter_w), gauge(lambda at: power_w), [window(5, 9.9)])
+    assert brief.joules == close(counter_w * 4.9), "edges alone may make so much in less than 5 s"
+    assert used(steady(149.0), gauge(), [window(5, 10)]).joules == close(745.0)
+
+
+@pytest.mark.parametrize(("lasts_s", "doubt"), [(0.4, "100%"), (0.8, "50%"), (1.0, None), (4.0, None)])
+def test_what_may_be_off_by_more_than_two_fifths_has_no_number(lasts_s, doubt):
+    """A sensor of 0.2 s; windows that the timed samples of a short phase leave."""
+    readings = series([(at, 1000 + 120 * at) for at in ticks(60, 0.2)], period_s=0.2)
+    found = used(readings, None, [window(at + 0.1, at + 0.1 + lasts_s) for at in range(5, 50, 5)])
+    assert (found.joules is None) is (doubt is not None)
+    if doubt:
+        assert found.reason.startswith("window too short") and found.reason.endswith(f"uncertain by {doubt}")
+    else:
+        assert found.uncertainty_j <= 0.4 * found.joules + 1e-6
 
 
 def test_power_readings_stand_for_a_counter_that_was_reset():

@@ -460,7 +460,7 @@ def test_a_missing_library_is_told_only_where_there_is_a_device(no_library, tmp_
 def test_a_missing_binding_is_told_only_where_there_is_a_device(monkeypatch, tmp_path, device, told):
     monkeypatch.setitem(sys.modules, "pynvml", None)
     _, found = probed(tree(tmp_path, **device))
-    assert [each.remedy for each in found.denied] == ["pip install nvidia-ml-py"] * told
+    assert [each.remedy for each in found.denied] == [f"{sys.executable} -m pip install nvidia-ml-py"] * told
 
 
 def test_devices_that_cannot_be_looked_at_are_none(no_library, tmp_path):

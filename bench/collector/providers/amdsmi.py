@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 import io
 import re
+import shlex
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout, suppress
@@ -31,7 +33,9 @@ REASONS = {
 }
 """Clocks below the host's limit are left out: they are low where there is little to do, too."""
 STANDS_STILL = "counter stands still (ROCm/amdsmi #38)"
-REMEDY = "install ROCm's package amd-smi-lib, then: pip install /opt/rocm/share/amd_smi"
+INSTALL = shlex.join([sys.executable, "-m", "pip", "install", "/opt/rocm/share/amd_smi"])
+"""Into the Python that executes this, whichever `pip` a shell would find."""
+REMEDY = f"install ROCm's package amd-smi-lib, then: {INSTALL}"
 
 
 @dataclass(slots=True)

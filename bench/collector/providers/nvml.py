@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import re
+import shlex
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +39,8 @@ REMEDIES = MappingProxyType(
         "NVML_ERROR_NO_PERMISSION": "ls -l /dev/nvidia*: this user must be able to read and write them",
     }
 )
+INSTALL = shlex.join([sys.executable, "-m", "pip", "install", "nvidia-ml-py"])
+"""Into the Python that executes this, whichever `pip` a shell would find."""
 NOT_HERE = ("NVML_ERROR_LIBRARY_NOT_FOUND", "NVML_ERROR_DRIVER_NOT_LOADED")
 """What the binding says on a machine without such a device, where some runtime brought the binding along."""
 NOT_MADE = ("NVML_ERROR_NOT_SUPPORTED", "NVML_ERROR_FUNCTION_NOT_FOUND", "NVML_ERROR_INVALID_ARGUMENT")
@@ -121,7 +125,7 @@ class Nvml:
             nvml = self._library or importlib.import_module("pynvml")
         except ImportError:
             if _present(self._root):
-                yield Denied(what=what, why="NVIDIA's binding is not installed", remedy="pip install nvidia-ml-py")
+                yield Denied(what=what, why="NVIDIA's binding is not installed", remedy=INSTALL)
             return
         # a binding that is older than a function; text of a driver that is no UTF-8 or no address
         self._failures = (nvml.NVMLError, AttributeError, TypeError, ValueError)
