@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from bench.cli.selection import selected, selectors
-from bench.errors import UsageError, unknown_name
+from bench.cli.writing import write_whole
+from bench.errors import unknown_name
 from bench.interchange.export import llama_bench_row, row_line
 from bench.interchange.llama_bench import FORMAT
 from bench.results.location import locate_store
@@ -48,15 +49,4 @@ def export(form: str, results: str | None, output: Path | None, **asked: Any) ->
         for line in lines:
             click.echo(line)
     elif records:
-        _write(output, "".join(f"{line}\n" for line in lines))
-
-
-def _write(output: Path, text: str) -> None:
-    """Whole or not at all: what was there stays until the new file is complete."""
-    aside = output.with_name(f".{output.name}.partial")
-    try:
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(output)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        raise UsageError(f"cannot be written: {error.strerror or error}", where=str(output)) from error
+        write_whole(output, "".join(f"{line}\n" for line in lines).encode())

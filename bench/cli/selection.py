@@ -23,6 +23,7 @@ def selectors(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--model", "models", type=Names(), help="Only these models (MODEL or MODEL-SCHEME)."),
             click.option("--workload", "workloads", type=Names(), help="Only these workloads."),
             click.option("--status", "statuses", type=Names(), help="Only these statuses."),
+            click.option("--published", is_flag=True, help="Only published records: those that were redacted."),
             click.option("--all", "everything", is_flag=True, help="Every sweep, not only the newest of each series."),
             click.option("--results", metavar="DIR", help="The store (else $BENCH_RESULTS)."),
         )
@@ -31,13 +32,27 @@ def selectors(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def selected(
+def selected(store: Store, **asked: Any) -> list[Record]:
+    """The store's records that all selectors let through, and a message where there are none."""
+    records = found(store, **asked)
+    if not records:
+        click.echo(f"bench: {none_in(store)}", err=True)
+    return records
+
+
+def none_in(store: Store) -> str:
+    """What to say where no record is found."""
+    return f"no such records in {store.root}"
+
+
+def found(
     store: Store,
     *,
     backends: tuple[str, ...] | None,
     models: tuple[str, ...] | None,
     workloads: tuple[str, ...] | None,
     statuses: tuple[str, ...] | None,
+    published: bool,
     everything: bool,
 ) -> list[Record]:
     """The store's records that all selectors let through; one that cannot be read is told and passed over."""
@@ -53,13 +68,11 @@ def selected(
             and (not models or not named.isdisjoint(models))
             and (not workloads or identity.workload.name in workloads)
             and (not statuses or record.status in statuses)
+            and (not published or record.info.redacted)
         )
 
     def unreadable(error: StoreError) -> None:
         click.echo(f"bench: passed over: {error}", err=True)
 
     records = list(store.records(wanted, unreadable))
-    records = records if everything else latest(records)
-    if not records:
-        click.echo(f"bench: no such records in {store.root}", err=True)
-    return records
+    return records if everything else latest(records)

@@ -1,4 +1,4 @@
-"""What a column is: where its values come from, how they read, and when a table shows it."""
+"""What a column is: where its values come from, how they read, and which tables show it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def when_mixed(values: Peers) -> bool:
 
 
 def never(values: Peers) -> bool:
-    """Only in CSV, which has every column."""
+    """In no such table; CSV has every column."""
     return False
 
 
@@ -74,7 +74,9 @@ class Column:
     """One column: `key` names it in CSV (unit included), `header` for people; `of` yields base units.
 
     `says`: what people read where that is more than `text` of the value. `folds`: may be broken over lines where a
-    terminal is narrow; everything else is never cut. `below`: long text, which stands below the table there.
+    terminal is narrow; everything else is never cut. `below`: long text, which stands below the table. `in_heading`:
+    equal within a group, so that the headings say it where there are any. `shown`: when a terminal shows it;
+    `published`: when a table to publish does, by the same rule unless told.
     """
 
     key: str
@@ -85,7 +87,9 @@ class Column:
     numeric: bool = False
     folds: bool = False
     below: bool = False
+    in_heading: bool = False
     shown: Callable[[Peers], bool] = never
+    published: Callable[[Peers], bool] | None = None
     says: Callable[[Row], str] | None = None
 
     def read(self, row: Row) -> str:

@@ -10,6 +10,7 @@ from bench.reports.column import (
     Column,
     always,
     duration,
+    never,
     number,
     percent,
     plain,
@@ -20,6 +21,7 @@ from bench.reports.column import (
 )
 from bench.reports.metered_columns import METERED, NOTE
 from bench.reports.metrics import METRICS, PERCENTILE_FLOORS
+from bench.reports.published_columns import AGE, BADGES, INTERVAL, PRECISION, RELATIVE
 from bench.reports.row import Row
 
 
@@ -47,7 +49,15 @@ def _figures(key: str, meaning: str) -> list[Column]:
 
 
 _FOR_PEOPLE = (
-    Column(key="model", header="model", meaning="model and scheme", of=lambda row: row.model, folds=True, shown=always),
+    Column(
+        key="model",
+        header="model",
+        meaning="model and scheme",
+        of=lambda row: row.model,
+        folds=True,
+        in_heading=True,
+        shown=always,
+    ),
     Column(
         key="backend",
         header="backend",
@@ -71,14 +81,17 @@ _FOR_PEOPLE = (
         of=read.devices,
         folds=True,
         shown=when_differing,
+        published=always,
     ),
     Column(
         key="fidelity",
         header="fidelity",
         meaning="native (the runtime's own precision) or exact",
         of=lambda row: row.first.identity.fidelity,
+        in_heading=True,
         shown=when_differing,
     ),
+    PRECISION,
     Column(
         key="weights",
         header="weights",
@@ -132,6 +145,7 @@ _FOR_PEOPLE = (
         meaning="what was fed: prompt and new tokens, depth, batch",
         of=lambda row: row.first.identity.workload.name,
         folds=True,
+        in_heading=True,
         shown=always,
     ),
     Column(
@@ -140,9 +154,11 @@ _FOR_PEOPLE = (
         meaning="ok, unproven (no reference to prove it), invalid, failed or unsupported; a claim if imported; ! where "
         "there are warnings",
         of=read.status,
-        says=lambda row: read.status(row) + ("!" if read.warnings(row) else ""),
+        says=read.flagged_status,
         shown=always,
+        published=never,
     ),
+    BADGES,
     Column(
         key="headline_tokens_per_s",
         header="tok/s",
@@ -153,6 +169,8 @@ _FOR_PEOPLE = (
         numeric=True,
         shown=always,
     ),
+    RELATIVE,
+    *INTERVAL,
     Column(
         key="headline_half_width_ratio",
         header="±",
@@ -161,6 +179,7 @@ _FOR_PEOPLE = (
         text=percent,
         numeric=True,
         shown=when_used,
+        published=never,
     ),
     Column(
         key="n_launches",
@@ -169,6 +188,7 @@ _FOR_PEOPLE = (
         of=lambda row: row.summary.n_launches,
         numeric=True,
         shown=when_mixed,
+        published=never,
     ),
     Column(
         key="ttft_s",
@@ -208,6 +228,7 @@ _FOR_PEOPLE = (
         numeric=True,
         shown=when_used,
     ),
+    AGE,
     Column(
         key="record_ids",
         header="record",
@@ -253,6 +274,7 @@ _FOR_MACHINES = (
         lambda row: row.headline.n_samples,
     ),
     _csv("within_cv", "coefficient of variation of the headline inside a launch", lambda row: row.headline.within_cv),
+    _csv("group", "what the rows have in common that may be ranked among each other", lambda row: row.group),
     _csv("gate_class", "precision class that the gate judged by", read.gate_class),
     _csv(
         "commit",

@@ -11,11 +11,12 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from rich.cells import cell_len
-from rich.console import Console, JustifyMethod
+from rich.console import Console, JustifyMethod, RenderableType
 from rich.table import Table as Grid
 from rich.text import Text
 
 from bench.reports.column import Column
+from bench.reports.row import Row
 from bench.reports.table import Table
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")
@@ -26,13 +27,18 @@ _FORMULA = ("=", "+", "-", "@")
 
 
 def render_markdown(table: Table) -> str:
-    """A GitHub table; numbers to the right."""
+    """A GitHub table, numbers to the right, a row in bold above each group; warnings and reasons stand below."""
+    columns = page_columns(table)
     lines = [
-        [_markdown(column.header) for column in table.columns],
-        ["---:" if column.numeric else "---" for column in table.columns],
-        *([_markdown(text) for text in table.texts(row)] for row in table.rows),
+        [_markdown(column.header) for column in columns],
+        ["---:" if column.numeric else "---" for column in columns],
     ]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    for group in table.groups:
+        if table.headed:
+            lines.append([f"**{_markdown(group[0].group)}**", *[""] * (len(columns) - 1)])
+        lines += [[_markdown(column.read(row)) for column in columns] for row in group]
+    said = "".join(f"- **{_markdown(who)}:** {_markdown(text)}\n" for who, text in below(table))
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + (f"\n{said}" if said else "")
 
 
 def render_csv(table: Table) -> str:
@@ -41,7 +47,7 @@ def render_csv(table: Table) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([column.key for column in table.all_columns])
     for row in table.rows:
-        cells = table.cells(row, everything=True)
+        cells = table.cells(row)
         writer.writerow([_csv(cell) if isinstance(cell, str) else "" if cell is None else cell for cell in cells])
     return out.getvalue()
 
@@ -49,18 +55,41 @@ def render_csv(table: Table) -> str:
 def render_terminal(table: Table, *, width: int = 80, color: bool = False) -> str:
     """`width` columns, more where a number would be cut otherwise; warnings and reasons stand below.
 
-    Plain unless `color`, which changes no position.
+    Groups are indented below their headings. Plain unless `color`, which changes no position.
     """
     columns = [column for column in table.columns if not column.below]
     cells = [[column.header, *(plain_text(column.read(row)) for row in table.rows)] for column in columns]
-    grid = Grid(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    for column, texts, most in zip(columns, cells, _widths(columns, cells, width), strict=True):
+    indent = "  " if table.headed else ""
+    widths = _widths(columns, cells, width - len(indent))
+    folded = ([_folded(text, most) for text in texts] for texts, most in zip(cells, widths, strict=True))
+    header, *lines = zip(*folded, strict=True)
+    shown = [indent + line for line in _aligned(columns, widths, [(header, "bold")], color)]
+    rest = iter(lines)
+    for group in table.groups:
+        if table.headed:
+            name = "\n".join(_wrapped(plain_text(group[0].group), width))
+            shown += _printed(Text(name, style="bold"), color)
+        styled = [(next(rest), _style(row)) for row in group]
+        shown += [indent + line for line in _aligned(columns, widths, styled, color)]
+    for who, text in below(table):
+        shown += _wrapped(plain_text(f"{who}: {text}"), width)
+    return "".join(f"{line.rstrip()}\n" for line in shown)
+
+
+def _aligned(
+    columns: Sequence[Column], widths: Sequence[int], lines: Sequence[tuple[Sequence[str], str]], color: bool
+) -> list[str]:
+    """Lines of cells under one another, each in its style."""
+    grid = Grid(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_header=False)
+    for column, most in zip(columns, widths, strict=True):
         justify: JustifyMethod = "right" if column.numeric else "left"
-        grid.add_column(Text(column.header), justify=justify, width=most, overflow="fold")
-        texts[:] = [_folded(text, most) for text in texts]
-    for row, line in zip(table.rows, list(zip(*cells, strict=True))[1:], strict=True):
-        style = "" if row.first.proven else "yellow" if row.first.status in ("ok", "unproven") else "red"
-        grid.add_row(*map(Text, line), style=style)
+        grid.add_column(justify=justify, width=most, overflow="fold")
+    for texts, style in lines:
+        grid.add_row(*map(Text, texts), style=style)
+    return _printed(grid, color)
+
+
+def _printed(what: RenderableType, color: bool) -> list[str]:
     out = io.StringIO()
     console = Console(
         file=out,
@@ -71,9 +100,12 @@ def render_terminal(table: Table, *, width: int = 80, color: bool = False) -> st
         emoji=False,
         markup=False,
     )
-    console.print(grid)
-    text = "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
-    return text + "".join(f"{line}\n" for said in _below(table) for line in _wrapped(said, width))
+    console.print(what)
+    return out.getvalue().splitlines()
+
+
+def _style(row: Row) -> str:
+    return "" if row.first.proven else "yellow" if row.first.status in ("ok", "unproven") else "red"
 
 
 def _widths(columns: Sequence[Column], cells: Sequence[Sequence[str]], width: int) -> list[int]:
@@ -105,8 +137,13 @@ def _wrapped(text: str, width: int) -> list[str]:
     return textwrap.wrap(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
-def _below(table: Table) -> Iterator[str]:
-    """Warnings and reasons, each once with all rows that it holds for."""
+def page_columns(table: Table) -> list[Column]:
+    """Those of a page; what a column says below the table is not among them."""
+    return [column for column in table.published if not column.below]
+
+
+def below(table: Table) -> Iterator[tuple[str, str]]:
+    """Warnings and reasons, each once, behind all rows that it holds for; not escaped."""
     said: dict[str, dict[str, list[str]]] = {}
     for column in (column for column in table.columns if column.below):
         for row in table.rows:
@@ -118,8 +155,7 @@ def _below(table: Table) -> Iterator[str]:
             if row.first.identity.workload.name not in workloads:
                 workloads.append(row.first.identity.workload.name)
     for text, rows in said.items():
-        who = "; ".join(f"{name} {', '.join(workloads)}" for name, workloads in rows.items())
-        yield plain_text(f"{who}: {text}")
+        yield "; ".join(f"{name} {', '.join(workloads)}" for name, workloads in rows.items()), text
 
 
 def plain_text(text: str) -> str:

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import date as Day
 from typing import Any
 
+from bench.reports.grouping import precision
 from bench.reports.metrics import headline
 from bench.reports.summary import Summary, Value
 from bench.results.record import Record
-from bench.units import NOT_MEASURED
+from bench.units import NOT_MEASURED, render_number
+
+FEW_LAUNCHES = 5
+"""What it takes to publish: the interval of fewer is wide, and of one there is none."""
+STALE_DAYS = 90
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """Launches of one series that stand together; `options` are those that tell the table's rows apart."""
+    """Launches of one series that stand together; `options` are those that tell the table's rows apart.
+
+    `group` is the heading of the rows that it may be ranked among, `relative_ratio` its rate / that of the fastest
+    proven one of them; None of a row that is not proven.
+    """
 
     records: tuple[Record, ...]
     summary: Summary
     options: Mapping[str, Any] = field(default_factory=dict)
+    group: str = ""
+    relative_ratio: float | None = None
+    age_days: int | None = None
 
     @property
     def first(self) -> Record:
@@ -42,6 +55,18 @@ def status(row: Row) -> str:
     """The record's status; `imported` where somebody else claims to have measured it."""
     claimed = row.first.origin == "imported" and row.first.status in ("ok", "unproven")
     return "imported" if claimed else row.first.status
+
+
+def flagged_status(row: Row) -> str:
+    """The status, with ! where there are warnings."""
+    return status(row) + ("!" if warnings(row) else "")
+
+
+def badges(row: Row) -> list[str]:
+    """What lessens a rate, beside its status."""
+    few = row.headline.value is not None and row.summary.n_launches < FEW_LAUNCHES
+    stale = row.age_days is not None and row.age_days > STALE_DAYS
+    return ["few launches"] * few + ["stale"] * stale
 
 
 def gate_ratio(row: Row) -> float | None:
@@ -85,6 +110,34 @@ def half_width_ratio(row: Row) -> float | None:
     """Half of the 95 % interval of the headline, as a share of it."""
     rate = row.headline
     return (rate.high - rate.low) / 2 / rate.value if rate.value and rate.low is not None and rate.high else None
+
+
+def interval(row: Row) -> str:
+    """The 95 % interval of the headline and the launches it rests on; `n = 1` where one launch cannot have any."""
+    rate, launches = row.headline, f"n = {row.summary.n_launches}"
+    if rate.value is None:
+        return NOT_MEASURED
+    if rate.low is None:
+        return launches
+    return f"{render_number(rate.low)} to {render_number(rate.high)}, {launches}"
+
+
+def age_days(records: Iterable[Record], today: Day | None) -> int | None:
+    """Days from the newest launch to `today`; None where that is not known, or the clock that dated it was ahead."""
+    days = [day for record in records if (day := _day(record.info.started_at_utc or "")) is not None]
+    age = (today - max(days)).days if today and days else -1
+    return age if age >= 0 else None
+
+
+def _day(text: str) -> Day | None:
+    try:
+        return Day.fromisoformat(text[:10])
+    except ValueError:
+        return None  # an import's, in whatever form
+
+
+def precision_of(row: Row) -> str | None:
+    return precision(row.first)
 
 
 def options(row: Row) -> str | None:

@@ -1,14 +1,17 @@
-"""The one table model: which records make a row, in what order, and the declared columns. Pure."""
+"""The one table model: which records make a row, which rows a group, in what order, and the columns. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date as Day
 from typing import Any
 
 from bench.reports.column import Cell, Column
 from bench.reports.columns import COLUMNS
-from bench.reports.row import Row
+from bench.reports.grouping import NATIVE, headings, must_be_equal
+from bench.reports.published_columns import AGE
+from bench.reports.row import Row, age_days, precision_of
 from bench.reports.summary import summarize
 from bench.results.keys import canonical_json
 from bench.results.record import Record
@@ -18,45 +21,101 @@ _RANK = {"ok": 0, "unproven": 1, "invalid": 2, "failed": 3, "unsupported": 4}
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows in order, and the columns to show; `cells` gives any column's values, shown or not."""
+    """Groups of rows in order; nothing is ranked across groups. `columns` for a terminal, `published` for a page."""
 
+    groups: tuple[tuple[Row, ...], ...]
     columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
+    published: tuple[Column, ...]
     all_columns: tuple[Column, ...] = field(default=COLUMNS)
 
-    def cells(self, row: Row, *, everything: bool = False) -> list[Cell]:
-        """Values of `row` in base units, None where not measured."""
-        return [column.of(row) for column in (self.all_columns if everything else self.columns)]
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        return tuple(row for group in self.groups for row in group)
+
+    @property
+    def headed(self) -> bool:
+        """Whether each group has a heading, which is its rows' `group`; columns that it says are not shown then.
+
+        Where every group is one row nothing is ranked, and columns say what tells the rows apart.
+        """
+        return _headed(self.groups)
+
+    def cells(self, row: Row) -> list[Cell]:
+        """All values of `row` in base units, shown or not, None where not measured."""
+        return [column.of(row) for column in self.all_columns]
 
     def texts(self, row: Row) -> list[str]:
-        """The shown columns of `row` for people."""
+        """What a terminal shows of `row`."""
         return [column.read(row) for column in self.columns]
 
 
-def build_table(records: Iterable[Record]) -> Table:
+def build_table(records: Iterable[Record], today: Day | None = None) -> Table:
     """One row per series, precision, covariates and status, published or own; its launches are summarized together.
 
-    Proven rows come first, then the unproven, then what must not be believed or did not run; among rows of one model
-    and workload the fastest leads. Columns that tell no row from another, or hold nothing, are not shown.
+    Rows stand in groups that agree in model, scheme, workload, fidelity and precision. In each the proven come first,
+    the fastest leading, then the unproven, then what must not be believed or did not run; groups without a proven row
+    follow those that have one. Columns that tell no row from another, or hold nothing, are not shown. Ages are those
+    of `today` (UTC).
     """
-    groups: dict[bytes, list[Record]] = {}
+    groups = tuple(_groups(_rows(records, today)))
+    rows = [row for group in groups for row in group]
+    peers: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        peers.setdefault(_looks(row.first), []).append(row)
+    told = [column for column in COLUMNS if not (column.in_heading and _headed(groups))]
+    texts = {column.key: [[column.read(row) for row in alike] for alike in peers.values()] for column in told}
+    age = replace(AGE, header=f"{AGE.header} on {today}")  # else it would be wrong on the day after
+    return Table(
+        groups=groups,
+        columns=tuple(column for column in told if column.shown(texts[column.key])),
+        published=tuple(
+            age if column is AGE else column for column in told if (column.published or column.shown)(texts[column.key])
+        ),
+    )
+
+
+def _headed(groups: Sequence[Sequence[Row]]) -> bool:
+    firsts = [group[0] for group in groups]
+    told_by_columns = {(*_place(row)[:3], precision_of(row), row.first.identity.scheme) for row in firsts}
+    return len(groups) > 1 and (len(told_by_columns) < len(groups) or any(len(group) > 1 for group in groups))
+
+
+def _rows(records: Iterable[Record], today: Day | None) -> list[Row]:
+    launches: dict[bytes, list[Record]] = {}
     for record in records:
         redacted = record.info.redacted
         key: list[Any] = [record.series_key, record.precision_key, record.status, record.origin, redacted]
         key.append(record.covariates)
         if record.reason is not None:
             key.append(record.reason.what)  # two ways to fail are two rows
-        groups.setdefault(canonical_json(key), []).append(record)
-    rows = [
-        Row(records=tuple(group), summary=summarize(group), options=_distinguishing(group[0], groups.values()))
-        for group in groups.values()
+        launches.setdefault(canonical_json(key), []).append(record)
+    return [
+        Row(
+            records=tuple(group),
+            summary=summarize(group),
+            options=_distinguishing(group[0], launches.values()),
+            age_days=age_days(group, today),
+        )
+        for group in launches.values()
     ]
-    rows.sort(key=_order)
-    peers: dict[tuple[str, ...], list[Row]] = {}
-    for row in rows:
-        peers.setdefault(_looks(row.first), []).append(row)
-    shown = (column for column in COLUMNS if column.shown([[column.read(row) for row in p] for p in peers.values()]))
-    return Table(columns=tuple(shown), rows=tuple(rows))
+
+
+def _groups(rows: Iterable[Row]) -> Iterator[tuple[Row, ...]]:
+    """The rows that may be ranked among each other, in order, with what they have in common and relative rates."""
+    found: dict[bytes, list[Row]] = {}
+    for row in sorted(rows, key=_order):
+        found.setdefault(canonical_json(must_be_equal(row.first)), []).append(row)
+    called = dict(zip(found, headings(must_be_equal(group[0].first) for group in found.values()), strict=True))
+    for key in sorted(found, key=lambda key: (_rank(found[key][0]), *_place(found[key][0]), key)):
+        rates = [row.headline.value for row in found[key] if row.first.proven and row.headline.value]
+        yield tuple(
+            replace(row, group=called[key], relative_ratio=_share(row, max(rates, default=None))) for row in found[key]
+        )
+
+
+def _share(row: Row, fastest: float | None) -> float | None:
+    rate = row.headline.value if row.first.proven else None
+    return rate / fastest if rate and fastest else None
 
 
 def latest(records: Iterable[Record]) -> list[Record]:
@@ -86,10 +145,19 @@ def _sweep(record: Record) -> str:
     return record.info.sweep_id or record.launch_id
 
 
+def _rank(row: Row) -> int:
+    return _RANK["unproven"] if row.first.status == "ok" and not row.first.proven else _RANK[row.first.status]
+
+
 def _order(row: Row) -> tuple[Any, ...]:
-    first, rate = row.first, row.headline.value
-    rank = _RANK["unproven"] if first.status == "ok" and not first.proven else _RANK[first.status]
-    return rank, row.model, first.identity.workload.name, -(rate or 0.0), first.record_id
+    """In a group."""
+    return _rank(row), -(row.headline.value or 0.0), row.first.record_id
+
+
+def _place(row: Row) -> tuple[Any, ...]:
+    """Of a group, among those of its rank: by name, for to order precisions by speed would rank them."""
+    identity = row.first.identity
+    return row.model, identity.workload.name, identity.fidelity != NATIVE, precision_of(row) or ""
 
 
 def _looks(record: Record) -> tuple[str, ...]:

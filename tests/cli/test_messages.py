@@ -68,7 +68,7 @@ SMOLLM2 = ("run", "--backend", "null", "--model", "smollm2-135m-int8")
         (("prepare", "tiny-int9", "--models", "tiny.toml"), ("unknown scheme 'int9'", "nearest: int8")),
         (("cache", "verfy"), ("No such command 'verfy'", "bench cache --help")),
         (("cache", "prune", "--older-than", "x"), ("--older-than: 'x' is no duration", "12h or 7d")),
-        (("table", "--format", "xml"), ("'xml'", "'markdown', 'csv', 'json'")),
+        (("table", "--format", "xml"), ("'xml'", "'markdown', 'csv', 'html', 'json'")),
         (("table", "--status", "okay"), ("unknown status 'okay'", "nearest: ok")),
         (("backend-check", "onix"), ("unknown backend 'onix'", "nearest: onnx")),
         (("show",), ("RECORD", "bench show --help")),

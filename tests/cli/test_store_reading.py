@@ -155,8 +155,11 @@ def test_a_terminal_of_80_columns_shows_what_a_pipe_gets(bench: Bench, store: St
 
 def test_formats_and_selectors(bench: Bench, store: Store) -> None:
     keep(store, record(), record("pp512"), record(who=identity(backend="openvino")))
-    assert bench("table").out.startswith("model ")
-    assert bench("table", "--format", "markdown").out.startswith("| model |")
+    terminal = bench("table").out
+    assert terminal.startswith("  backend ") and "\nsmollm2-135m-int8 pp512, a8-g32, KV f32\n" in terminal
+    assert bench("table", "--workload", "tg4").out.startswith("model "), "one group needs no heading"
+    assert bench("table", "--format", "markdown").out.startswith("| backend |")
+    assert bench("table", "--format", "html").out.startswith("<!doctype html>\n")
     assert bench("table", "--format", "csv").out.startswith("model,backend,")
     assert {line["schema"] for line in bench("table", "--format", "json").printed} == {"bench.record"}
     chosen = [
@@ -165,5 +168,6 @@ def test_formats_and_selectors(bench: Bench, store: Store) -> None:
                             ("--model", "smollm2-135m-int8,x"), ("--status", "ok"))
     ]  # fmt: skip
     assert [len(lines) for lines in chosen] == [1, 1, 3, 3, 3]
+    assert "no such records" in bench("table", "--published").err
     nothing = bench("table", "--status", "failed", "--format", "csv")
     assert (nothing.code, nothing.out) == (0, "") and nothing.err.startswith("bench: no such records in ")

@@ -13,6 +13,7 @@ from bench.errors import UsageError
 from bench.interchange import text
 from bench.interchange.claims import claimed_record
 from bench.interchange.rows import Scan, read_rows
+from bench.reports.html import render_html
 from bench.reports.render import render_csv, render_markdown, render_terminal
 from bench.reports.table import build_table
 from bench.results.ids import new_uuid7
@@ -78,7 +79,7 @@ def test_a_file_larger_than_allowed_is_refused_by_its_size(monkeypatch: pytest.M
 def test_names_cannot_leave_their_cell() -> None:
     files = ["control-characters.jsonl", "formula.csv"]
     table = build_table([r for name in files for r in imported((DAMAGED / name).read_bytes(), name, Scan())])
-    for rendered in (render_terminal(table), render_markdown(table), render_csv(table)):
+    for rendered in (render_terminal(table), render_markdown(table), render_csv(table), render_html(table)):
         assert rendered.replace("\n", "").isprintable()
     assert "<b>" not in render_markdown(table) and ",=" not in render_csv(table)
 

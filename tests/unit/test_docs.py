@@ -127,7 +127,7 @@ def invocations(page: Path) -> list[str]:
     text = page.read_text(encoding="utf-8")
     blocks = [line.strip().split("#")[0] for line in re.findall(r"^(?: {4}|(?=[\w./]*bench )).*$", text, re.M)]
     return [
-        found[0].removeprefix("scripts/")
+        found[0].removeprefix("scripts/").removesuffix("-->")
         for line in [*code(text), *blocks]
         if (found := re.search(r"(?<![\w/.-])(?:scripts/)?bench [a-z-]+( .*)?$", line))
     ]
