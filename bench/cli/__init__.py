@@ -27,6 +27,7 @@ COMMANDS = {
     "doctor": "bench.cli.doctor:doctor",
     "show": "bench.cli.show:show",
     "table": "bench.cli.table:table",
+    "results": "bench.cli.results:results",
     "import": "bench.cli.import_:import_command",
     "export": "bench.cli.export:export",
     "backend-check": "bench.cli.backend_check:backend_check",

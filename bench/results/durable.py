@@ -27,6 +27,17 @@ def write_new(path: Path, data: bytes) -> None:
         os.close(file)
 
 
+def write_whole(path: Path, data: bytes) -> None:
+    """Make `path` appear with `data`, whole or not at all, or replace it so; what a killed writer left is replaced too.
+
+    The caller sees to it that no other process writes `path` meanwhile.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    partial.unlink(missing_ok=True)
+    write_new(partial, data)
+    publish(partial, path)
+
+
 def append_line(path: Path, line: bytes) -> None:
     """Append `line` and its newline in one write, synced; what a killed writer left of its last line is cut off."""
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -47,7 +58,7 @@ def whole_lines_end(data: bytes) -> int:
 
 
 def publish(partial: Path, final: Path) -> None:
-    """Make the folder `partial` appear as `final`, whole or not at all. OSError if `final` exists."""
+    """Make `partial` appear as `final`, whole or not at all. A file is replaced, a folder that exists is OSError."""
     for path in sorted(partial.rglob("*")):
         if not path.is_symlink():
             sync(path)

@@ -27,9 +27,10 @@ def check_uuid7(text: str, noun: str = "record") -> str:
     lower = text.lower()
     # fullmatch, because `$` alone lets a trailing newline pass
     if not _UUID7.fullmatch(lower):
+        article = "an" if noun[0] in "aeiou" else "a"
         raise UsageError(
-            f"not a {noun} id: {text[:60]!r}",
-            cause=f"a {noun} id looks like 0193b3f2-6c1a-7d40-9a5e-2f8c01d4e6b7",
+            f"not {article} {noun} id: {text[:60]!r}",
+            cause=f"{article} {noun} id looks like 0193b3f2-6c1a-7d40-9a5e-2f8c01d4e6b7",
             remedy="list what the store holds with `bench table`",
         )
     return lower

@@ -19,13 +19,14 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from bench.errors import BusyError, StoreError, UsageError
 from bench.results.durable import append_line, make_folders, sync, whole_lines_end, write_new
-from bench.results.ids import check_uuid7, new_uuid7
+from bench.results.ids import UUID7_PATTERN, check_uuid7, new_uuid7
 from bench.results.store import Store
 
 
@@ -56,7 +57,7 @@ class Journal:
         path = _path(store, sweep_id)
         if not path.is_file():
             raise UsageError(f"no sweep {sweep_id}", where=str(store.root), remedy="give --resume without an id")
-        events = _read(path)
+        events = read_events(path)
         if not events:
             raise UsageError(
                 f"sweep {sweep_id} was interrupted before anything was planned",
@@ -68,8 +69,8 @@ class Journal:
     @classmethod
     def open_latest_unfinished(cls, store: Store) -> Journal | None:
         """The newest sweep that was not finished and still misses cases; None if there is none."""
-        for path in sorted((store.root / "sweeps").glob("*.jsonl"), reverse=True):
-            if events := _read(path):
+        for path in reversed(journals(store)):
+            if events := read_events(path):
                 journal = cls(store, path.stem, events)
                 if not journal.finished and journal.missing():
                     return journal
@@ -96,14 +97,9 @@ class Journal:
 
         What was written before is read again. BusyError where another process has it.
         """
-        with self._store.writing():
-            file = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            self._lock(file)
-            self._events = _read(self.path)
+        with holding(self._store, self.path):
+            self._events = read_events(self.path)
             yield
-        finally:
-            os.close(file)
 
     def started(self, launch_id: str, case_keys: Iterable[str]) -> None:
         """A launch is about to execute `case_keys`. Call it before the launch is committed, or it cannot be found."""
@@ -127,43 +123,68 @@ class Journal:
         done = {record.info.case_key for launch_id in launch_ids for record in self._store.launch_records(launch_id)}
         return [key for key in self.case_keys if key not in done]
 
-    def _lock(self, file: int) -> None:
-        with self._store.writing():
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise BusyError(
-                    f"sweep {self.sweep_id} is being executed by another process",
-                    where=str(self._store.root),
-                    remedy="wait until it ends, or interrupt it first",
-                ) from None
-
     def _append(self, event: dict[str, Any]) -> None:
         with self._store.writing():
             append_line(self.path, msgspec.json.encode(event))
         self._events.append(event)
 
 
+@contextmanager
+def holding(store: Store, path: Path) -> Iterator[None]:
+    """The right to change the journal at `path`, until the block or the process ends. BusyError if another has it."""
+    with store.writing():
+        file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        with store.writing():
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                taken = not os.path.samestat(os.fstat(file), path.stat())  # a merge has just replaced it
+            except BlockingIOError:
+                taken = True
+        if taken:
+            raise BusyError(
+                f"sweep {path.stem} is being executed by another process",
+                where=str(store.root),
+                remedy="wait until it ends, or interrupt it first",
+            )
+        yield
+    finally:
+        os.close(file)
+
+
+def journals(store: Store) -> list[Path]:
+    """The journals of a store, oldest sweep first."""
+    return sorted((store.root / "sweeps").glob("*.jsonl"))
+
+
 def _path(store: Store, sweep_id: str) -> Path:
     return store.root / "sweeps" / f"{check_uuid7(sweep_id, 'sweep')}.jsonl"
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
-    """Events of the journal at `path`; empty if its writer died in the first line."""
-    data = path.read_bytes()
-    events: list[dict[str, Any]] = []
-    for number, line in enumerate(data[: whole_lines_end(data)].splitlines(), start=1):
+def read_events(path: Path) -> list[dict[str, Any]]:
+    """Events of the journal at `path`; empty if its writer died in the first line. StoreError if it is corrupt."""
+    return [msgspec.json.decode(line) for line in read_lines(path)]
+
+
+def read_lines(path: Path) -> list[bytes]:
+    """The same as they stand there, without their newlines."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise StoreError(f"cannot read the journal: {error.strerror or error}", where=str(path)) from error
+    lines = data[: whole_lines_end(data)].splitlines()
+    for number, line in enumerate(lines, start=1):
         try:
-            msgspec.json.decode(line, type=_Event if events else _Planned)
-        except msgspec.DecodeError as error:
+            msgspec.json.decode(line.decode(), type=_Event if number > 1 else _Planned)
+            msgspec.json.decode(line)  # the typed one passes over what it does not know
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise StoreError(
                 f"corrupt journal, line {number}: {error}",
                 where=str(path),
                 cause="the file was edited",
                 remedy="move it out of the store; its records stay",
             ) from None
-        events.append(msgspec.json.decode(line))
-    return events
+    return lines
 
 
 class _Planned(msgspec.Struct, tag_field="event", tag="planned"):
@@ -178,4 +199,5 @@ class _Event(msgspec.Struct):
     """What every other line must hold."""
 
     event: str
-    launch_id: str = ""
+    launch_id: Annotated[str, Meta(pattern=f"^$|{UUID7_PATTERN}", max_length=36)] = ""
+    record_ids: list[str] = []

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
 
-from bench.errors import StoreError, UsageError
+from bench.results.document import Document
 from bench.results.ids import UUID7_PATTERN, check_uuid7, new_uuid7
 from bench.results.keys import config_key, precision_key, series_key
 from bench.results.metered import Collector, Condition, Energy
@@ -84,13 +83,7 @@ class Record(Struct, frozen=True, kw_only=True, dict=True):
         return mapping
 
 
-class _Head(Struct):
-    schema: str
-    schema_version: str
-
-
-_DECODER = msgspec.json.Decoder(Record)
-_HEAD = msgspec.json.Decoder(_Head)
+_DOCUMENT = Document("record", SCHEMA, SCHEMA_VERSION, Record)
 
 
 def new_record(
@@ -129,7 +122,7 @@ def encode(record: Record) -> bytes:
     _refuse_non_finite(mapping, "record")
     data = msgspec.json.encode(mapping)
     try:
-        _DECODER.decode(data)
+        msgspec.json.decode(data, type=Record)
     except msgspec.ValidationError as error:
         raise ValueError(f"record {record.record_id} would not be readable: {error}") from None
     return data + b"\n"
@@ -140,58 +133,19 @@ def decode(data: bytes, path: Path | None = None) -> Record:
 
     A newer minor version is read; `raw()` keeps the fields that it added.
     """
-    where = str(path) if path else "record"
-    try:
-        data.decode()  # msgspec skips unknown fields without looking whether they are text
-        _check_version(_HEAD.decode(data), where)
-        record = _DECODER.decode(data)
-        check_uuid7(record.record_id)  # a pattern's `$` lets a trailing newline pass
-        check_uuid7(record.launch_id, "launch")
-    except (msgspec.ValidationError, UsageError) as error:
-        raise StoreError(f"not a valid record: {error}", where=where, remedy="move the file out of the store") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise StoreError(
-            f"corrupt record: {_located(str(error), data)}",
-            where=where,
-            cause="the file was truncated or edited",
-            remedy="restore it or move it out of the store",
-        ) from None
+    record = _DOCUMENT.decode(data, str(path) if path else "record", _check_ids)
     record.__dict__.update(stored=data, path=path)
     return record
 
 
 def json_schema() -> dict[str, Any]:
     """JSON Schema of a record, generated from the Structs; committed as record.schema.json."""
-    schema = msgspec.json.schema(Record)
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": f"{SCHEMA} {SCHEMA_VERSION}",
-        **schema,
-    }
+    return _DOCUMENT.json_schema()
 
 
-def _check_version(head: _Head, where: str) -> None:
-    if head.schema != SCHEMA:
-        raise StoreError(f"not a record: its schema is {head.schema[:60]!r}, not {SCHEMA!r}", where=where)
-    parts = re.fullmatch(r"(\d{1,6})\.(\d{1,6})", head.schema_version)
-    major, ours = int(parts[1]) if parts else 0, int(SCHEMA_VERSION.split(".")[0])
-    if major > ours:
-        raise StoreError(
-            f"schema {head.schema_version} is newer than {SCHEMA_VERSION}, the newest that this version reads",
-            where=where,
-            remedy="upgrade evenbench",
-        )
-    if major < 1:
-        raise StoreError(f"schema version {head.schema_version[:60]!r} never existed", where=where)
-
-
-def _located(message: str, data: bytes) -> str:
-    """msgspec's message with its byte position also as a line, which editors understand."""
-    if position := re.search(r"\(byte (\d+)\)| in position (\d+)", message):
-        offset = position[1] or position[2]
-        line = data[: int(offset)].count(b"\n") + 1
-        return message.replace(position[0], f" (line {line}, byte {offset})").replace("  ", " ")
-    return f"{message} (after {len(data)} bytes)"
+def _check_ids(record: Record) -> None:
+    check_uuid7(record.record_id)  # a pattern's `$` lets a trailing newline pass
+    check_uuid7(record.launch_id, "launch")
 
 
 def _refuse_non_finite(value: Any, where: str) -> None:

@@ -2,9 +2,10 @@
 
     ROOT/launches/YYYY/MM/LAUNCH_ID/record-RECORD_ID.json …, events.jsonl, worker.log
     ROOT/sweeps/SWEEP_ID.jsonl
+    ROOT/annotations/YYYY/MM/ANNOTATION_ID.json
 
-Readers ignore `.LAUNCH_ID.partial`, which is what a killed writer leaves. Copying two stores over each other merges
-them: names are unique and files never change.
+Readers ignore `.LAUNCH_ID.partial`, which is what a killed writer leaves. Names are unique and files never change, so
+that stores merge by union (merging.py).
 """
 
 from __future__ import annotations
@@ -49,6 +50,10 @@ class Store:
         launch_id = check_uuid7(launch_id, "launch")
         return self.root / "launches" / f"{uuid7_time(launch_id):%Y/%m}" / launch_id
 
+    def launches(self) -> list[Path]:
+        """Folders of the committed launches, oldest first."""
+        return sorted((self.root / "launches").glob(_LAUNCHES), key=lambda path: path.name)
+
     def records(
         self,
         where: Callable[[Record], bool] | None = None,
@@ -59,10 +64,9 @@ class Store:
         A record that cannot be read is handed to `unreadable` as its StoreError and the others follow; without
         `unreadable` it is raised.
         """
-        launches = sorted((self.root / "launches").glob(_LAUNCHES), key=lambda path: path.name)
-        for path in (file for launch in launches for file in sorted(launch.glob("record-*.json"))):
+        for path in (file for launch in self.launches() for file in record_files(launch)):
             try:
-                record = _read(path)
+                record = read_record(path)
             except StoreError as error:
                 if unreadable is None:
                     raise
@@ -73,7 +77,7 @@ class Store:
 
     def launch_records(self, launch_id: str) -> list[Record]:
         """The records of one launch; empty if it was never committed."""
-        return [_read(path) for path in sorted(self.launch_path(launch_id).glob("record-*.json"))]
+        return [read_record(path) for path in record_files(self.launch_path(launch_id))]
 
     def find(self, id_part: str) -> Record:
         """The one record whose id begins or ends with `id_part` (4 characters or more).
@@ -90,12 +94,12 @@ class Store:
                 remedy="`bench table` lists the records",
             )
         found: dict[str, Path] = {}
-        for path in sorted((self.root / "launches").glob(f"{_LAUNCHES}/record-*.json")):
+        for path in (file for launch in self.launches() for file in record_files(launch)):
             record_id = path.stem.removeprefix("record-")
             if record_id.startswith(wanted) or record_id.endswith(wanted):
                 found[record_id] = path
         if len(found) == 1:
-            return _read(next(iter(found.values())))
+            return read_record(next(iter(found.values())))
         if not found:
             raise UsageError(f"no record {id_part}", where=str(self.root), remedy="`bench table` lists the records")
         some = ", ".join(list(found)[:4]) + (", …" if len(found) > 4 else "")
@@ -176,7 +180,13 @@ class Draft:
             self.commit()
 
 
-def _read(path: Path) -> Record:
+def record_files(launch: Path) -> list[Path]:
+    """The records in the folder of a launch."""
+    return sorted(launch.glob("record-*.json"))
+
+
+def read_record(path: Path) -> Record:
+    """The record in the file `path`; StoreError if it is damaged, or not of this name and launch."""
     try:
         data = path.read_bytes()
     except OSError as error:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,6 +15,7 @@ from bench.results.journal import Journal
 from bench.results.record import Record, new_record
 from bench.results.schema import Covariates, Identity, Info, Sample, Weights, WorkloadRef
 from bench.results.store import Store
+from tests.killing import calls_of, kill_points, killed_at
 
 CASES = ["a#0", "b#0", "a#1"]
 GROUPS = [["a#0", "b#0"], ["a#1"]]
@@ -61,68 +61,11 @@ def execute(store: Store, journal: Journal, groups: list[list[str]], report: Cal
         journal.committed(launch_id, [each.record_id for each in records])
 
 
-class Killer:
-    """Counts the calls that change the disk and kills its process at the `at`-th, in one of three ways."""
-
-    CALLS = ((os, "write"), (os, "fsync"), (os, "ftruncate"), (Path, "mkdir"), (Path, "rename"), (Path, "unlink"))
-
-    def __init__(self, at: int, how: str):
-        self.at, self.how = at, how
-        self.names: list[str] = []
-
-    def install(self, patch: pytest.MonkeyPatch) -> None:
-        for owner, name in self.CALLS:
-            patch.setattr(owner, name, self._watched(getattr(owner, name), name))
-
-    def _watched(self, call: Any, name: str) -> Any:
-        def watched(*args: Any, **kwargs: Any) -> Any:
-            now = len(self.names) == self.at
-            self.names.append(name)
-            if now and self.how == "half" and name == "write":
-                call(args[0], args[1][: len(args[1]) // 2])
-            if now and self.how in ("before", "half"):
-                os.kill(os.getpid(), signal.SIGKILL)
-            result = call(*args, **kwargs)
-            if now:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return result
-
-        return watched
-
-
-def in_child(root: Path, at: int, how: str) -> tuple[list[str], bool]:
-    """Execute the sweep in a fork that is killed at call `at`: what it reported, and whether it was killed."""
-    receive, send = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.close(receive)
-            write = os.write
-            with pytest.MonkeyPatch.context() as patch:
-                Killer(at, how).install(patch)
-                sweep(Store(root), lambda line: write(send, f"{line}\n".encode()) and None)
-        finally:
-            os._exit(0)
-    os.close(send)
-    with os.fdopen(receive) as pipe:
-        reported = pipe.read().splitlines()
-    _, status = os.waitpid(pid, 0)
-    return reported, os.WIFSIGNALED(status)
-
-
 @pytest.fixture(scope="module")
 def calls(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The calls of an undisturbed sweep, in order."""
-    killer, root = Killer(-1, "before"), tmp_path_factory.mktemp("undisturbed") / "results"
-    with pytest.MonkeyPatch.context() as patch:
-        killer.install(patch)
-        sweep(Store(root), lambda line: None)
-    return killer.names
-
-
-def kill_points(calls: list[str]) -> Iterator[tuple[int, str]]:
-    for at, name in enumerate(calls):
-        yield from ((at, how) for how in ("before", "half", "after") if how != "half" or name == "write")
+    root = tmp_path_factory.mktemp("undisturbed") / "results"
+    return calls_of(lambda: sweep(Store(root), lambda line: None))
 
 
 def test_the_sequence_is_long_enough_to_be_worth_killing(calls: list[str]) -> None:
@@ -135,7 +78,7 @@ def test_what_was_reported_survives_every_kill(calls: list[str], tmp_path: Path)
     for at, how in kill_points(calls):
         root = tmp_path / f"{at}-{how}" / "results"
         root.parent.mkdir()
-        reported, killed = in_child(root, at, how)
+        reported, killed = killed_at(partial(sweep, Store(root)), at, how)
         assert killed, f"the child was to be killed {how} call {at} ({calls[at]})"
         outcomes.add(check(Store(root), reported, f"{how} call {at} ({calls[at]})"))
     assert outcomes == {0, 2, 3}, "kills must have hit before, between and after the launches"
