@@ -8,7 +8,8 @@ BenchError
 ├─ StoreError          6   newer schema, corrupt record
 └─ BusyError          75   another process is at it
 
-Anything else that escapes is a bug: a traceback and exit code 70. 130 is an interrupt.
+Anything else that escapes is a bug: a traceback and exit code 70. 130 is an interrupt. `bench nightly` also ends with
+10 (a confirmed regression) and, where it is strict, with 11 (a suspected one) and 12 (too little data).
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import ClassVar
 
+EXIT_REGRESSION = 10
+EXIT_SUSPECTED = 11
+EXIT_TOO_LITTLE = 12
 EXIT_BUG = 70
 EXIT_BUSY = 75
 EXIT_INTERRUPTED = 130

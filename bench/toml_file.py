@@ -29,6 +29,8 @@ def read_toml(path: Path, *, remedy: str) -> tuple[str, dict[str, Any]]:
         line = re.search(r"at line (\d+)", str(error))
         where = f"{path}:{line[1]}" if line else str(path)
         raise UsageError(f"malformed TOML: {error}", where=where, remedy="correct that line") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
+        raise UsageError(f"malformed TOML: {error}", where=str(path), remedy=remedy) from error
 
 
 def line_of(text: str, table: str, key: str | None) -> int | None:

@@ -28,6 +28,7 @@ COMMANDS = {
     "show": "bench.cli.show:show",
     "table": "bench.cli.table:table",
     "results": "bench.cli.results:results",
+    "nightly": "bench.cli.nightly:nightly",
     "import": "bench.cli.import_:import_command",
     "export": "bench.cli.export:export",
     "backend-check": "bench.cli.backend_check:backend_check",

@@ -51,6 +51,7 @@ LAYERS = [
         "reports",
         "interchange",
         "conformance",
+        "nightly",
     ),
     ("cli", "__main__"),
 ]

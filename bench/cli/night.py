@@ -1,0 +1,78 @@
+"""One night of `bench nightly`: executed, judged, told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from bench.cli.run import exit_code
+from bench.errors import PrerequisiteError, StoreError, UsageError
+from bench.nightly.formats import render_json, render_junit
+from bench.nightly.judging import alarm
+from bench.nightly.night import Executor, Findings, spend
+from bench.nightly.plan import Entry, NightlyPlan
+from bench.nightly.summary import render_markdown, render_terminal
+from bench.recording import now_utc
+from bench.results.annotations import Annotations
+from bench.results.store import Store
+from bench.spec import Catalog
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outputs:
+    """Where findings go besides standard output, which gets lines for people, or one object of JSON."""
+
+    summary: Path | None = None
+    junit: Path | None = None
+    as_json: bool = False
+
+
+def spend_night(
+    plan: NightlyPlan, entries: Sequence[Entry], catalog: Catalog, store: Store, outputs: Outputs, *, strict: bool
+) -> int:
+    """Execute `entries`, tell what was found, and return the exit code.
+
+    It is that of the alarm, else the most serious of records and errors. UsageError where a file cannot be written.
+    """
+    for path in (outputs.summary, outputs.junit):
+        _write(path, "")  # asked before hours of measuring
+    executor = make_executor(plan, entries, catalog, store)
+    annotations = Annotations.of(store, _unreadable)
+    findings = spend(plan, entries, executor, lambda: store.records(unreadable=_unreadable), annotations, now_utc())
+    code = alarm(findings.judged, findings.incidents, strict=strict)
+    if code is None:
+        code = _worst(findings)
+    if outputs.as_json:
+        click.echo(render_json(findings, code))
+    else:
+        click.echo(render_terminal(findings), nl=False)
+    _write(outputs.summary, render_markdown(findings))
+    _write(outputs.junit, render_junit(findings))
+    return code
+
+
+def make_executor(plan: NightlyPlan, entries: Sequence[Entry], catalog: Catalog, store: Store) -> Executor:
+    """What executes entries and confirms suspects: the one thing that is missing here."""
+    raise PrerequisiteError("executing a plan is not wired yet", where=str(plan.path), remedy="use --emit github")
+
+
+def _worst(findings: Findings) -> int:
+    """The sweep's own exit code; what is quarantined has none."""
+    return max([exit_code(findings.records), *(error.exit_code for _, error in findings.errors)])
+
+
+def _write(path: Path | None, text: str) -> None:
+    """In place: what is named may be a pipe, or a file that a CI system made."""
+    if path is None:
+        return
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot be written: {error.strerror or error}", where=str(path)) from error
+
+
+def _unreadable(error: StoreError) -> None:
+    click.echo(f"bench: passed over: {error}", err=True)

@@ -1,0 +1,56 @@
+"""`bench nightly`: executes a plan, judges every series against its history, confirms what became slower."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+import click
+
+from bench.cli.run import Names
+from bench.nightly.plan import check, chosen, github_matrix, read_plan
+from bench.results.location import locate_store
+from bench.results.store import Store
+from bench.spec import load_catalog
+
+File = partial(click.Path, path_type=Path, dir_okay=False)
+
+
+@click.command(short_help="Execute a plan and say what became slower.")
+@click.argument("plan", metavar="PLAN.toml", type=File())
+@click.option("--label", "labels", type=Names(), default="", help="Only cases with these labels.")
+@click.option("--emit", type=click.Choice(["github"]), help="Print a matrix for CI; executes nothing.")
+@click.option("--strict", is_flag=True, help="Exit 11 for what is only suspected, 12 for too little data.")
+@click.option("--summary", metavar="FILE", type=File(), help="Write Markdown below 60 kB.")
+@click.option("--junit", metavar="FILE", type=File(), help="Write XML, one test case for each series.")
+@click.option("--json", "as_json", is_flag=True, help="Print one object and nothing else.")
+@click.option("--models", "model_files", type=click.Path(path_type=Path), multiple=True, help="More models.toml.")
+@click.option("--results", metavar="DIR", help="The store (else $BENCH_RESULTS).")
+def nightly(
+    plan: Path,
+    labels: tuple[str, ...],
+    emit: str | None,
+    strict: bool,
+    summary: Path | None,
+    junit: Path | None,
+    as_json: bool,
+    model_files: tuple[Path, ...],
+    results: str | None,
+) -> int:
+    """Execute the cases of PLAN.toml and hold each series against its last 30 nights.
+
+    Exits with 10 where interleaved pairs confirmed a regression, else as `bench run` does. A night that was
+    interrupted goes on where it was. docs/nightly.md describes the plan and every verdict.
+    """
+    read = read_plan(plan)
+    entries = chosen(read, labels)
+    if emit:
+        click.echo(json.dumps(github_matrix(entries), separators=(",", ":")))
+        return 0
+    from bench.cli.night import Outputs, spend_night  # only here, for it needs scipy
+
+    catalog = load_catalog(model_files)
+    check(entries, catalog)
+    outputs = Outputs(summary=summary, junit=junit, as_json=as_json)
+    return spend_night(read, entries, catalog, Store(locate_store(results)), outputs, strict=strict)
