@@ -14,6 +14,7 @@ from bench import registry
 from bench.api import Backend
 from bench.artifacts.imported import model_name, open_weights
 from bench.environments.host_file import locate_host_file, read_host_file, read_meter
+from bench.environments.interpreter import Interpreter
 from bench.errors import UsageError
 from bench.plan import Plan, Request, make_plan
 from bench.preparing import Settings
@@ -21,6 +22,8 @@ from bench.spec import Resolved, definition_hash, load_catalog
 from bench.types import SYNTHETIC
 from bench.units import parse_duration
 
+ANALYSIS = "pip install 'evenbench[analysis]'"
+"""What brings the statistics that commands which compare need."""
 WAITING = ("idle_s", "max_wait_s", "cool_to_c")
 
 
@@ -94,12 +97,13 @@ def understood(told: Mapping[str, Any]) -> Asked:
         catalog, request = replace(catalog, file=found), replace(request, models=(found.model,))
     asked_for = {name: registry.load(name) for name in request.backends}
     host_file = Path(told["host"]) if told.get("host") else None
+    chosen = told.get("interpreter")  # of an earlier record, whatever the host file says today
     settings = Settings(
         launches=request.launches,
         repetitions=request.repetitions,
         budget_s=told["budget_s"],
         python=told["python"],
-        host=read_host_file(host_file),
+        host={name: _again(chosen) for name in request.backends} if chosen else read_host_file(host_file),
         meter=read_meter(host_file),
         **{key: told[key] for key in WAITING if key in told},  # journals of before have none
         seed=request.seed,
@@ -111,6 +115,11 @@ def understood(told: Mapping[str, Any]) -> Asked:
         settings=settings,
         adapters={adapter.name: adapter for adapter in asked_for.values()},
     )
+
+
+def _again(told: Mapping[str, Any]) -> Interpreter:
+    """The interpreter that a record tells of."""
+    return Interpreter(python=told["python"], prefix=tuple(told["prefix"]), origin="host file")
 
 
 def options_told(texts: Sequence[str], where: str = "--set", example: str = "--set threads=4") -> dict[str, str]:

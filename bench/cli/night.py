@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
+from bench.cli.display import Lines, Terminal, display
+from bench.cli.night_work import Work
 from bench.cli.run import exit_code
-from bench.errors import PrerequisiteError, StoreError, UsageError
+from bench.errors import StoreError, UsageError
+from bench.nightly.diary import Diary
 from bench.nightly.formats import render_json, render_junit
 from bench.nightly.judging import alarm
 from bench.nightly.night import Executor, Findings, spend
@@ -18,7 +22,6 @@ from bench.nightly.summary import render_markdown, render_terminal
 from bench.recording import now_utc
 from bench.results.annotations import Annotations
 from bench.results.store import Store
-from bench.spec import Catalog
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,17 +34,25 @@ class Outputs:
 
 
 def spend_night(
-    plan: NightlyPlan, entries: Sequence[Entry], catalog: Catalog, store: Store, outputs: Outputs, *, strict: bool
+    plan: NightlyPlan,
+    entries: Sequence[Entry],
+    store: Store,
+    outputs: Outputs,
+    *,
+    shared: Mapping[str, Any],
+    strict: bool,
 ) -> int:
-    """Execute `entries`, tell what was found, and return the exit code.
+    """Execute `entries`, tell what was found, and return the exit code. `shared` is what all journals are told.
 
     It is that of the alarm, else the most serious of records and errors. UsageError where a file cannot be written.
     """
     for path in (outputs.summary, outputs.junit):
         _write(path, "")  # asked before hours of measuring
-    executor = make_executor(plan, entries, catalog, store)
-    annotations = Annotations.of(store, _unreadable)
-    findings = spend(plan, entries, executor, lambda: store.records(unreadable=_unreadable), annotations, now_utc())
+    diary = Diary.tonight(store, entries)
+    with display() as watcher:
+        executor = make_executor(store, diary, watcher, shared)
+        annotations = Annotations.of(store, _unreadable)
+        findings = spend(plan, entries, executor, lambda: store.records(unreadable=_unreadable), annotations, now_utc())
     code = alarm(findings.judged, findings.incidents, strict=strict)
     if code is None:
         code = _worst(findings)
@@ -51,12 +62,13 @@ def spend_night(
         click.echo(render_terminal(findings), nl=False)
     _write(outputs.summary, render_markdown(findings))
     _write(outputs.junit, render_junit(findings))
+    diary.told()
     return code
 
 
-def make_executor(plan: NightlyPlan, entries: Sequence[Entry], catalog: Catalog, store: Store) -> Executor:
-    """What executes entries and confirms suspects: the one thing that is missing here."""
-    raise PrerequisiteError("executing a plan is not wired yet", where=str(plan.path), remedy="use --emit github")
+def make_executor(store: Store, diary: Diary, watcher: Terminal | Lines, shared: Mapping[str, Any]) -> Executor:
+    """What executes entries and confirms suspects on this machine."""
+    return Work(store=store, diary=diary, watcher=watcher, shared=shared)
 
 
 def _worst(findings: Findings) -> int:

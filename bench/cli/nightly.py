@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from functools import partial
 from pathlib import Path
 
 import click
 
-from bench.cli.run import Names
+from bench.cli.asked import ANALYSIS, Names, measuring, told_of
+from bench.errors import missing_imports
 from bench.nightly.plan import check, chosen, github_matrix, read_plan
 from bench.results.location import locate_store
 from bench.results.store import Store
@@ -25,8 +28,7 @@ File = partial(click.Path, path_type=Path, dir_okay=False)
 @click.option("--summary", metavar="FILE", type=File(), help="Write Markdown below 60 kB.")
 @click.option("--junit", metavar="FILE", type=File(), help="Write XML, one test case for each series.")
 @click.option("--json", "as_json", is_flag=True, help="Print one object and nothing else.")
-@click.option("--models", "model_files", type=click.Path(path_type=Path), multiple=True, help="More models.toml.")
-@click.option("--results", metavar="DIR", help="The store (else $BENCH_RESULTS).")
+@measuring
 def nightly(
     plan: Path,
     labels: tuple[str, ...],
@@ -35,6 +37,11 @@ def nightly(
     summary: Path | None,
     junit: Path | None,
     as_json: bool,
+    timeout: str | None,
+    idle: str,
+    max_wait: str,
+    cool_to: float | None,
+    host: Path | None,
     model_files: tuple[Path, ...],
     results: str | None,
 ) -> int:
@@ -48,9 +55,12 @@ def nightly(
     if emit:
         click.echo(json.dumps(github_matrix(entries), separators=(",", ":")))
         return 0
-    from bench.cli.night import Outputs, spend_night  # only here, for it needs scipy
-
-    catalog = load_catalog(model_files)
-    check(entries, catalog)
+    with missing_imports("scipy", where="nightly", remedy=ANALYSIS):
+        from bench.cli.night import Outputs, spend_night  # only here, for --emit needs no statistics
+    shared = {
+        **told_of(timeout=timeout, idle=idle, max_wait=max_wait, cool_to=cool_to, host=host, model_files=model_files),
+        "command": shlex.join(["bench", *sys.argv[1:]]),
+    }
+    check(entries, load_catalog(model_files))
     outputs = Outputs(summary=summary, junit=junit, as_json=as_json)
-    return spend_night(read, entries, catalog, Store(locate_store(results)), outputs, strict=strict)
+    return spend_night(read, entries, Store(locate_store(results)), outputs, shared=shared, strict=strict)

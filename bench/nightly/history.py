@@ -7,7 +7,7 @@ before it: where a runtime changes its defaults, or a person accepts a new level
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, NamedTuple, Protocol
@@ -20,9 +20,6 @@ from bench.results.keys import PRECISION
 from bench.results.record import Record
 from bench.stats.nights import WINDOW
 from bench.units import NOT_MEASURED
-
-NO_NIGHTS = frozenset({"ab", "confirmation"})
-"""Tags of sweeps that are no nights: pairs of `bench ab` and of a confirmation, half of them with an old runtime."""
 
 
 class Annotation(Protocol):
@@ -41,7 +38,6 @@ class Annotation(Protocol):
 class Annotations(Protocol):
     """All that was said, by record. A quarantine is looked up for a moment, else for when the record was measured."""
 
-    def tags(self, record: Record) -> Collection[str]: ...
     def excluded(self, record: Record) -> Annotation | None: ...
     def quarantined(self, record: Record, at_utc: str | None = None) -> Annotation | None: ...
     def acknowledged(self, record: Record) -> Annotation | None: ...
@@ -179,8 +175,8 @@ def _counts(record: Record, annotations: Annotations) -> bool:
 
 
 def _is_night(record: Record, annotations: Annotations) -> bool:
-    apart = not NO_NIGHTS.isdisjoint(annotations.tags(record))
-    return not apart and _counts(record, annotations) and annotations.quarantined(record) is None
+    by_turns = record.info.ab_id is not None  # half of them with an old runtime
+    return not by_turns and _counts(record, annotations) and annotations.quarantined(record) is None
 
 
 def _light(record: Record) -> Record:

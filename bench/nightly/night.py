@@ -33,10 +33,7 @@ class Executor(Protocol):
         """All of tonight's records of `entry`, also those that an interrupted night had committed before."""
 
     def confirm(self, series: Suspect) -> list[float]:
-        """Rates of interleaved pairs, new / last good; fewer than wanted where pairs failed.
-
-        Its sweeps must carry a tag of `history.NO_NIGHTS`, set before they begin: they are no nights.
-        """
+        """Rates of interleaved pairs, new / last good; fewer than wanted where pairs failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,6 +27,7 @@ from msgspec import Meta
 from bench.errors import BusyError, StoreError, UsageError
 from bench.results.durable import append_line, make_folders, sync, whole_lines_end, write_new
 from bench.results.ids import UUID7_PATTERN, check_uuid7, new_uuid7
+from bench.results.record import Record
 from bench.results.store import Store
 
 
@@ -117,10 +118,14 @@ class Journal:
         """Nothing is left to do: `open_latest_unfinished` passes this sweep over from now on."""
         self._append({"event": "finished"})
 
+    def records(self) -> list[Record]:
+        """What the store has of this sweep, oldest launch first."""
+        launch_ids = sorted({event["launch_id"] for event in self._events if event["event"] == "started"})
+        return [record for launch_id in launch_ids for record in self._store.launch_records(launch_id)]
+
     def missing(self) -> list[str]:
         """Planned cases without a record in the store, in the order of execution. The record's status is no matter."""
-        launch_ids = {event["launch_id"] for event in self._events if event["event"] == "started"}
-        done = {record.info.case_key for launch_id in launch_ids for record in self._store.launch_records(launch_id)}
+        done = {record.info.case_key for record in self.records()}
         return [key for key in self.case_keys if key not in done]
 
     def _append(self, event: dict[str, Any]) -> None:

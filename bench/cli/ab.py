@@ -1,0 +1,121 @@
+"""`bench ab`: two sides measured by turns on this machine, and how B stands to A."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.cli.asked import Names, measuring, options_told, told_of
+from bench.cli.compare import ANALYSIS, margin_of
+from bench.cli.display import display
+from bench.cli.run import exit_code
+from bench.cli.turns import Turns, by_turns
+from bench.errors import UsageError, missing_imports
+from bench.results.location import locate_store
+from bench.results.store import Store
+
+OF_A_SIDE = ("python", "device", "provider")
+"""Keys of a side that are no options of its backend."""
+
+
+@click.command()
+@click.option("--a", "text_a", required=True, metavar="'BACKEND [KEY=VALUE …]'", help="What to compare with.")
+@click.option("--b", "text_b", required=True, metavar="'BACKEND [KEY=VALUE …]'", help="What is judged.")
+@click.option("--model", "models", type=Names(), required=True, help="MODEL-SCHEME, as in deepseek-7b-int8.")
+@click.option("--workload", "workloads", type=Names(), default="tg128", show_default=True)
+@click.option("--pairs", type=click.IntRange(2), help="So many, judged once; else 8, 16, 32 until all is decided.")
+@click.option("--margin", metavar="2%", default="2%", show_default=True, help="Within it both are the same.")
+@click.option("--fidelity", type=click.Choice(["native", "exact"]), default="native", show_default=True)
+@click.option("--repetitions", type=int, default=5, show_default=True, help="Samples of each case in a launch.")
+@click.option("--chunk", type=int, default=512, show_default=True, help="Most tokens of a prefill step.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of token ids and of the order.")
+@measuring
+@click.option("--json", "as_json", is_flag=True, help="Print one object, and nothing else.")
+def ab(
+    text_a: str,
+    text_b: str,
+    pairs: int | None,
+    margin: str,
+    timeout: str | None,
+    idle: str,
+    max_wait: str,
+    cool_to: float | None,
+    host: Path | None,
+    model_files: tuple[Path, ...],
+    results: str | None,
+    as_json: bool,
+    **common: Any,
+) -> int:
+    """Measure two sides by turns, a fresh process each, and tell whether B is better, worse or the same.
+
+    A side is a backend and its options (bench list backends); python=PATH, device=D and provider=EP are understood
+    as well. Pairs are executed A B B A or B A A B, by a seeded draw.
+
+    bench ab --a "onnx threads=1" --b "onnx threads=2" --model smollm2-135m-int8
+    """
+    with missing_imports("scipy", where="ab", remedy=ANALYSIS):
+        from bench.comparing import Sides, compared
+        from bench.reports import verdicts
+        from bench.stats.sequential import LOOKS, levels
+    allowed = margin_of(margin)
+    looks = (pairs,) if pairs else LOOKS
+    level_at = dict(zip(looks, levels(looks), strict=True))
+    shared = {
+        "budget_s": None,
+        **told_of(timeout=timeout, idle=idle, max_wait=max_wait, cool_to=cool_to, host=host, model_files=model_files),
+        "command": shlex.join(["bench", *sys.argv[1:]]),
+    }
+    common |= {"weights": "synthetic", "launches": looks[-1]}
+    told = (_told(text_a, "--a", common, shared), _told(text_b, "--b", common, shared))
+    found = Sides(rows=(), only_a=(), only_b=())
+    with display() as watcher:
+
+        def enough(look: int, turns: Turns) -> bool:
+            nonlocal found
+            found = compared(
+                _counting(turns.a), _counting(turns.b), margin=allowed, level=level_at[look], in_pairs=True
+            )
+            for row in found.rows:
+                verdict = row.comparison.verdict if row.comparison else row.refused
+                watcher.say(f"{look} pairs: {row.model} {row.workload}: {verdict}")
+            return all(row.comparison is None or row.comparison.verdict != "inconclusive" for row in found.rows)
+
+        turns = by_turns(told, Store(locate_store(results)), watcher, looks, enough)
+    launches = [len({record.launch_id for record in _counting(of)}) for of in (turns.a, turns.b)]
+    heading = verdicts.Heading(
+        a=verdicts.Asked(words=text_a, launches=launches[0]),
+        b=verdicts.Asked(words=text_b, launches=launches[1]),
+        margin=allowed,
+    )
+    if as_json:
+        click.echo(verdicts.render_json(found, heading, ab_id=turns.ab_id, order=list(turns.order)))
+    elif found.rows:
+        click.echo(verdicts.render_terminal(found, heading, color=sys.stdout.isatty()), nl=False)
+    return exit_code([*turns.a, *turns.b])
+
+
+def _counting(records: list[Any]) -> list[Any]:
+    """Those that have something to say; the others were told when they were committed."""
+    return [record for record in records if record.status in ("ok", "unproven")]
+
+
+def _told(text: str, flag: str, common: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
+    """One side as a journal keeps it."""
+    try:
+        backend, *pairs = shlex.split(text)
+    except ValueError as error:
+        raise UsageError(f"{text!r} names no backend", where=flag, cause=str(error), remedy=f"{flag} onnx") from None
+    options = options_told(pairs, flag, f'{flag} "{backend} threads=4"')
+    of_side = {name: options.pop(name, None) for name in OF_A_SIDE}
+    request = {
+        **common,
+        "backends": (backend,),
+        "devices": (of_side["device"],),
+        "provider": of_side["provider"],
+        "options": options,
+    }
+    return {**shared, "request": request, "python": of_side["python"]}
