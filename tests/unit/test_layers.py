@@ -49,6 +49,8 @@ LAYERS = [
         "watching",
         "runner",
         "reports",
+        "pairing",
+        "comparing",
         "interchange",
         "conformance",
         "nightly",
