@@ -29,6 +29,7 @@ COMMANDS = {
     "table": "bench.cli.table:table",
     "results": "bench.cli.results:results",
     "nightly": "bench.cli.nightly:nightly",
+    "ab": "bench.cli.ab:ab",
     "compare": "bench.cli.compare:compare",
     "import": "bench.cli.import_:import_command",
     "export": "bench.cli.export:export",

@@ -10,11 +10,11 @@ from typing import Any
 import click
 
 from bench.cli.asked import Names, measuring, options_told, told_of
-from bench.cli.compare import ANALYSIS, margin_of
+from bench.cli.compare import margin_of
 from bench.cli.display import display
 from bench.cli.run import exit_code
 from bench.cli.turns import Turns, by_turns
-from bench.errors import UsageError, missing_imports
+from bench.errors import UsageError
 from bench.results.location import locate_store
 from bench.results.store import Store
 
@@ -57,10 +57,10 @@ def ab(
 
     bench ab --a "onnx threads=1" --b "onnx threads=2" --model smollm2-135m-int8
     """
-    with missing_imports("scipy", where="ab", remedy=ANALYSIS):
-        from bench.comparing import Sides, compared
-        from bench.reports import verdicts
-        from bench.stats.sequential import LOOKS, levels
+    from bench.comparing import Sides, compared  # scipy, which may be missing, and few commands need it
+    from bench.reports import verdicts
+    from bench.stats.sequential import LOOKS, levels
+
     allowed = margin_of(margin)
     looks = (pairs,) if pairs else LOOKS
     level_at = dict(zip(looks, levels(looks), strict=True))

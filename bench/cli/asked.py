@@ -22,8 +22,6 @@ from bench.spec import Resolved, definition_hash, load_catalog
 from bench.types import SYNTHETIC
 from bench.units import parse_duration
 
-ANALYSIS = "pip install 'evenbench[analysis]'"
-"""What brings the statistics that commands which compare need."""
 WAITING = ("idle_s", "max_wait_s", "cool_to_c")
 
 

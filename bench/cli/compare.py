@@ -41,7 +41,7 @@ def compare(a: str, b: str, figure: str | None, margin: str, form: str, results:
     from bench.comparing import compared  # scipy, which may be missing, and no other command needs it
     from bench.reports import verdicts
 
-    allowed, damaged = _margin(margin), _Damaged()
+    allowed, damaged = margin_of(margin), _Damaged()
     sides = [_side(name, text, results, damaged) for name, text in (("A", a), ("B", b))]
     found = compared(*(side.records for side in sides), figure=figure, margin=allowed)
     if not found.rows:
@@ -113,7 +113,7 @@ def _some(labels: Iterable[str]) -> str:
     return plain_text(", ".join(names[:4]) + (", …" if len(names) > 4 else ""))
 
 
-def _margin(text: str) -> float:
+def margin_of(text: str) -> float:
     """`2%` or `0.02` as a ratio."""
     number, percent, rest = text.strip().partition("%")
     try:

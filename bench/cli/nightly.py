@@ -10,8 +10,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.asked import ANALYSIS, Names, measuring, told_of
-from bench.errors import missing_imports
+from bench.cli.asked import Names, measuring, told_of
 from bench.nightly.plan import check, chosen, github_matrix, read_plan
 from bench.results.location import locate_store
 from bench.results.store import Store
@@ -55,8 +54,8 @@ def nightly(
     if emit:
         click.echo(json.dumps(github_matrix(entries), separators=(",", ":")))
         return 0
-    with missing_imports("scipy", where="nightly", remedy=ANALYSIS):
-        from bench.cli.night import Outputs, spend_night  # only here, for --emit needs no statistics
+    from bench.cli.night import Outputs, spend_night  # scipy, which may be missing, and --emit needs none
+
     shared = {
         **told_of(timeout=timeout, idle=idle, max_wait=max_wait, cool_to=cool_to, host=host, model_files=model_files),
         "command": shlex.join(["bench", *sys.argv[1:]]),

@@ -10,8 +10,7 @@ from statistics import median
 from bench.nightly.history import Night, changed
 from bench.nightly.judging import VERDICTS, Incident, Judged
 from bench.nightly.night import Findings
-from bench.reports.render import _markdown as markdown_text
-from bench.reports.render import plain_text
+from bench.reports.render import markdown_text, plain_text
 from bench.results.ids import uuid7_time
 from bench.results.record import Record
 from bench.units import render_number

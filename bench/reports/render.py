@@ -30,14 +30,14 @@ def render_markdown(table: Table) -> str:
     """A GitHub table, numbers to the right, a row in bold above each group; warnings and reasons stand below."""
     columns = page_columns(table)
     lines = [
-        [_markdown(column.header) for column in columns],
+        [markdown_text(column.header) for column in columns],
         ["---:" if column.numeric else "---" for column in columns],
     ]
     for group in table.groups:
         if table.headed:
-            lines.append([f"**{_markdown(group[0].group)}**", *[""] * (len(columns) - 1)])
-        lines += [[_markdown(column.read(row)) for column in columns] for row in group]
-    said = "".join(f"- **{_markdown(who)}:** {_markdown(text)}\n" for who, text in below(table))
+            lines.append([f"**{markdown_text(group[0].group)}**", *[""] * (len(columns) - 1)])
+        lines += [[markdown_text(column.read(row)) for column in columns] for row in group]
+    said = "".join(f"- **{markdown_text(who)}:** {markdown_text(text)}\n" for who, text in below(table))
     return "".join(f"| {' | '.join(line)} |\n" for line in lines) + (f"\n{said}" if said else "")
 
 
@@ -163,7 +163,7 @@ def plain_text(text: str) -> str:
     return _CONTROL.sub(" ", text).strip()
 
 
-def _markdown(text: str) -> str:
+def markdown_text(text: str) -> str:
     escaped = _MARKDOWN.sub(r"\\\1", html.escape(plain_text(text), quote=False))
     # a bare address would become a link to wherever a foreign record wants
     return re.sub(

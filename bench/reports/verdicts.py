@@ -13,8 +13,7 @@ from rich.cells import cell_len
 
 from bench.comparing import Changes, Compared, Sides, centre
 from bench.pairing import Alone
-from bench.reports.render import _markdown as markdown_text
-from bench.reports.render import plain_text
+from bench.reports.render import markdown_text, plain_text
 from bench.units import NOT_MEASURED, render_bytes, render_duration, render_number
 
 REFUSED = "refused"
@@ -80,10 +79,11 @@ def render_markdown(sides: Sides, heading: Heading) -> str:
     return f"{said}{table}{alone}\n" if alone else said + table
 
 
-def render_json(sides: Sides, heading: Heading) -> str:
-    """One object on one line: `rows`, and what stands on one side alone."""
+def render_json(sides: Sides, heading: Heading, **more: Any) -> str:
+    """One object on one line: `rows`, what stands on one side alone, and `more`."""
     asked = (("a", heading.a), ("b", heading.b))
     told = {
+        **more,
         **{name: {"words": of.words, "launches": of.launches, "left_out": dict(of.left_out)} for name, of in asked},
         "margin": heading.margin,
         "rows": [_plain(row) for row in sides.rows],
