@@ -4,6 +4,8 @@ The option `script` is a list of `when:what` joined by `+`. `when` is a call (op
 optional count (step@3 = the third call). `what` is one of: raise (a CaseError), invalid, bug (ValueError), oom
 (MemoryError), kill (SIGKILL to itself), segv, ill, exit, hang, nan (logits), eat (memory until the kernel minds), print
 (to standard output).
+
+SCRIPTED_SLOWER_MS in the environment of its worker adds to every step: a runtime that became slower, by no option.
 """
 
 from __future__ import annotations
@@ -68,7 +70,7 @@ def _kill_at_write(at: int, after: bool) -> None:
 class ScriptedSession(NullSession):
     def __init__(self, group: LoadGroup, script: str, step_ms: int):
         super().__init__(group)
-        self._step_s = step_ms / 1000
+        self._step_s = (step_ms + int(os.environ.get("SCRIPTED_SLOWER_MS", "0"))) / 1000
         self._script = dict(part.split(":") for part in script.split("+") if ":" in part)
         self._calls: dict[str, int] = {}
         self._nan = False
