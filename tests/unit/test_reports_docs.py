@@ -10,6 +10,7 @@ from typing import Any
 from bench.reports.column import never
 from bench.reports.columns import COLUMNS
 from bench.reports.metrics import METRICS, PERCENTILE_FLOORS
+from bench.results import annotations
 from bench.results.record import json_schema
 
 PAGE = (Path(__file__).parents[2] / "docs" / "records.md").read_text(encoding="utf-8")
@@ -44,6 +45,18 @@ def test_every_field_is_documented_and_none_is_invented() -> None:
     # a heading may be left out where its fields are listed
     missing = {n for n in names - set(listed) if not any(x.startswith((f"{n}.", f"{n}[].")) for x in listed)}
     assert not missing
+
+
+def test_every_field_and_kind_of_an_annotation_is_documented() -> None:
+    listed = first_cells("Annotations")
+    assert listed == list(annotations.json_schema()["$defs"]["Annotation"]["properties"])
+    kinds = re.findall(r"^\| (\w+) \| (.*?) \|", section("Annotations").split("| field |")[0], re.M)[1:]
+    assert {kind for kind, _ in kinds} == set(annotations.SAID_OF)
+    for kind, said_of in kinds:
+        named = [
+            name for name in annotations.TARGETS if name.split("_")[0].replace("config", "configuration") in said_of
+        ]
+        assert said_of == "anything" or tuple(named) == annotations.SAID_OF[kind]
 
 
 def test_every_figure_is_documented_with_its_id() -> None:
