@@ -96,8 +96,8 @@ def plan(tmp_path: Path) -> Path:
 def host_file(tmp_path: Path, slower_ms: int) -> Path:
     """Today's runtime: another one than that of the host file with another number, and so much slower."""
     path = tmp_path / f"host{slower_ms}.toml"
-    prefix = f'["env", "SCRIPTED_SLOWER_MS={slower_ms}"]'
-    path.write_text(f'[backends."{SCRIPTED}"]\npython = "{sys.executable}"\nprefix = {prefix}\n')
+    command = f'["env", "SCRIPTED_SLOWER_MS={slower_ms}"]'
+    path.write_text(f'[backends."{SCRIPTED}"]\npython = "{sys.executable}"\ncommand = {command}\n')
     return path
 
 

@@ -166,8 +166,9 @@ def test_every_figure_is_defined_with_its_id() -> None:
     assert re.findall(r"\d+", table["itl.v1"][1]) == [str(floor) for floor in PERCENTILE_FLOORS.values()]
 
 
-def test_constants_are_those_of_the_code() -> None:
-    table = [row for row in rows(section(METHOD, "What must hold")) if len(row) == 2]
+@pytest.mark.parametrize("title", ["What must hold", "Comparing"])
+def test_constants_are_those_of_the_code(title: str) -> None:
+    table = [row for row in rows(section(METHOD, title)) if len(row) == 2]
     assert table
     for name, value in table:
         module, _, attribute = code(name)[0].rpartition(".")

@@ -91,7 +91,6 @@ def test_the_second_call_installs_nothing_and_says_nothing(clone: Clone) -> None
     [
         ("run", "--backend", "onnx"),
         ("run", "--backend=null,onnx"),
-        ("ab", "--a", "null", "--b", "onnx threads=2"),
         ("backend-check", "onnx"),
     ],
 )
@@ -99,6 +98,20 @@ def test_the_asked_backend_is_installed(clone: Clone, arguments: tuple[str, ...]
     clone.bench(*arguments)
     clone.bench(*arguments)
     assert clone.installed() == [".[onnx]"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "extras"),
+    [
+        (("compare", "A", "B"), "analysis"),
+        (("nightly", "PLAN.toml"), "analysis"),
+        (("ab", "--a", "null", "--b", "onnx threads=2"), "analysis,onnx"),
+        (("ab", "--a", "onnx", "--b", "onnx", "--python", "/opt/python"), "analysis"),
+    ],
+)
+def test_what_compares_needs_the_analysis(clone: Clone, arguments: tuple[str, ...], extras: str) -> None:
+    clone.bench(*arguments)
+    assert clone.installed() == [f".[{extras}]"]
 
 
 def test_for_another_interpreter_no_runtime_is_installed_here(clone: Clone) -> None:
