@@ -71,13 +71,9 @@ Which = Callable[[Record], bool]
 class Annotations:
     """What was said, as functions of records."""
 
-    tagged: Mapping[str, Which] = field(default_factory=dict)
     out: Which = lambda record: False
     quarantine: Callable[[Record, str | None], Said | None] = lambda record, at_utc: None
     accepted: Callable[[Record], Said | None] = lambda record: None
-
-    def tags(self, record: Record) -> set[str]:
-        return {tag for tag, which in self.tagged.items() if which(record)}
 
     def excluded(self, record: Record) -> Said | None:
         return Said() if self.out(record) else None

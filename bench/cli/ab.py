@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,7 +17,11 @@ from bench.cli.run import exit_code
 from bench.cli.turns import Turns, by_turns
 from bench.errors import UsageError
 from bench.results.location import locate_store
+from bench.results.record import Record
 from bench.results.store import Store
+
+if TYPE_CHECKING:
+    from bench.comparing import Sides
 
 OF_A_SIDE = ("python", "device", "provider")
 """Keys of a side that are no options of its backend."""
@@ -57,13 +62,9 @@ def ab(
 
     bench ab --a "onnx threads=1" --b "onnx threads=2" --model smollm2-135m-int8
     """
-    from bench.comparing import Sides, compared  # scipy, which may be missing, and few commands need it
-    from bench.reports import verdicts
-    from bench.stats.sequential import LOOKS, levels
+    from bench.stats.sequential import LOOKS, levels  # scipy, which may be missing, and few commands need it
 
-    allowed = margin_of(margin)
     looks = (pairs,) if pairs else LOOKS
-    level_at = dict(zip(looks, levels(looks), strict=True))
     shared = {
         "budget_s": None,
         **told_of(timeout=timeout, idle=idle, max_wait=max_wait, cool_to=cool_to, host=host, model_files=model_files),
@@ -71,34 +72,49 @@ def ab(
     }
     common |= {"weights": "synthetic", "launches": looks[-1]}
     told = (_told(text_a, "--a", common, shared), _told(text_b, "--b", common, shared))
+    level_at = dict(zip(looks, levels(looks), strict=True))
+    turns, found = _measured(told, Store(locate_store(results)), level_at, margin_of(margin))
+    _show(turns, found, (text_a, text_b), margin_of(margin), as_json)
+    return exit_code([*turns.a, *turns.b])
+
+
+def _measured(
+    told: tuple[dict[str, Any], dict[str, Any]], store: Store, level_at: Mapping[int, float], margin: float
+) -> tuple[Turns, Sides]:
+    """Pairs until every row is decided or the last look was taken; `level_at` is the interval's at each look."""
+    from bench.comparing import Sides, compared
+
     found = Sides(rows=(), only_a=(), only_b=())
     with display() as watcher:
 
         def enough(look: int, turns: Turns) -> bool:
             nonlocal found
-            found = compared(
-                _counting(turns.a), _counting(turns.b), margin=allowed, level=level_at[look], in_pairs=True
-            )
+            a, b = _counting(turns.a), _counting(turns.b)
+            found = compared(a, b, margin=margin, level=level_at[look], in_pairs=True)
             for row in found.rows:
                 verdict = row.comparison.verdict if row.comparison else row.refused
                 watcher.say(f"{look} pairs: {row.model} {row.workload}: {verdict}")
             return all(row.comparison is None or row.comparison.verdict != "inconclusive" for row in found.rows)
 
-        turns = by_turns(told, Store(locate_store(results)), watcher, looks, enough)
-    launches = [len({record.launch_id for record in _counting(of)}) for of in (turns.a, turns.b)]
-    heading = verdicts.Heading(
-        a=verdicts.Asked(words=text_a, launches=launches[0]),
-        b=verdicts.Asked(words=text_b, launches=launches[1]),
-        margin=allowed,
+        turns = by_turns(told, store, watcher, list(level_at), enough)
+    return turns, found
+
+
+def _show(turns: Turns, found: Sides, words: tuple[str, str], margin: float, as_json: bool) -> None:
+    from bench.reports import verdicts
+
+    a, b = (
+        verdicts.Asked(words=text, launches=len({record.launch_id for record in _counting(of)}))
+        for text, of in zip(words, (turns.a, turns.b), strict=True)
     )
+    heading = verdicts.Heading(a=a, b=b, margin=margin)
     if as_json:
         click.echo(verdicts.render_json(found, heading, ab_id=turns.ab_id, order=list(turns.order)))
     elif found.rows:
         click.echo(verdicts.render_terminal(found, heading, color=sys.stdout.isatty()), nl=False)
-    return exit_code([*turns.a, *turns.b])
 
 
-def _counting(records: list[Any]) -> list[Any]:
+def _counting(records: list[Record]) -> list[Record]:
     """Those that have something to say; the others were told when they were committed."""
     return [record for record in records if record.status in ("ok", "unproven")]
 

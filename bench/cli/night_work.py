@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from bench import registry
 from bench.cli.asked import understood
 from bench.cli.display import Lines, Terminal
 from bench.cli.planned import check_plan, default_timeout_s, due_of
@@ -84,9 +85,10 @@ class Work:
         """The one case of the entry whose record is suspected."""
         entry, record = suspect.entry, suspect.series.tonight.newest
         case = self._case(entry, record)
+        asked = [name for name in entry.request.backends if registry.load(name).name == case.backend]
         return {
             **asdict(entry.request),
-            "backends": (case.backend,),
+            "backends": tuple(asked),
             "models": (f"{case.model}-{case.scheme}",),
             "workloads": (case.workload.name,),
             "devices": (case.device,),

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bench.stats.distributions import Floats, rank_sum_order, signed_rank_order, t_quantile
+from bench.stats.distributions import TIE_DECIMALS, Floats, rank_sum_order, signed_rank_order, t_quantile
 
 RANKS_FROM = 20
 RANKS_UNTIL = 1000
@@ -72,5 +72,5 @@ def _about(centre: Floats, half: Floats, method: str) -> Interval:
 
 
 def _between(values: Floats, order: int, method: str) -> Interval:
-    ordered = np.sort(values, axis=-1)
+    ordered = np.sort(np.round(values, TIE_DECIMALS), axis=-1)
     return Interval(np.median(ordered, axis=-1), ordered[..., order - 1], ordered[..., -order], method)

@@ -48,6 +48,7 @@ LAYERS = [
         "conditions",
         "watching",
         "runner",
+        "interleaving",
         "reports",
         "pairing",
         "comparing",

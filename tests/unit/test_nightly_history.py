@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.nightly.history import NO_NIGHTS, WINDOW, Annotations, Series, changed, series_of
+from bench.nightly.history import WINDOW, Annotations, Series, changed, series_of
 from bench.results.ids import uuid7_time
 from bench.results.record import Record
 from bench.results.schema import Code, Interpreter, Sample
@@ -141,10 +141,10 @@ def test_nights_in_quarantine_are_left_out_and_what_is_quarantined_now_says_so()
     assert series.quarantine is not None
 
 
-@pytest.mark.parametrize("tag", sorted(NO_NIGHTS))
-def test_pairs_are_no_nights(tag: str) -> None:
-    said = Scripted(tagged={tag: lambda record: record.info.sweep_id == "pairs", "kept": lambda record: True})
-    assert values(one([launch(3, 5)], [launch(1, 10), launch(2, 99, sweep="pairs")], said)) == [10]
+def test_pairs_are_no_nights() -> None:
+    pair = launch(2, 99)
+    pair = msgspec.structs.replace(pair, info=msgspec.structs.replace(pair.info, ab_id="two sides", ab_side="a"))
+    assert values(one([launch(3, 5)], [launch(1, 10), pair])) == [10]
 
 
 @given(st.randoms(use_true_random=False), st.lists(st.integers(0, 5), min_size=1, max_size=12))

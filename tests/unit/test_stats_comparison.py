@@ -71,7 +71,7 @@ def test_from_twenty_on_one_launch_that_went_astray_does_not_widen_the_interval(
     for paired in (False, True):
         found = compare(a.tolist(), b.tolist(), paired=paired)
         assert found.method.startswith("Hodges-Lehmann") and found.verdict == "better"
-        assert found.shift == found.ratio == pytest.approx(math.exp(0.05), rel=0.01)
+        assert found.shift == pytest.approx(found.ratio) == pytest.approx(math.exp(0.05), rel=0.01)
         assert compare(a[:19].tolist(), b[:19].tolist(), paired=paired).verdict == "inconclusive"
 
 
@@ -84,6 +84,12 @@ def test_the_hodges_lehmann_bounds_are_where_the_test_begins_to_reject() -> None
             stats.mannwhitneyu(b - bound - step * direction, a, method="exact").pvalue for step in (-1e-9, 1e-9)
         )
         assert outside < 0.05 < inside
+
+
+def test_a_bound_of_exactly_one_does_not_exclude_one_in_any_unit() -> None:
+    sides = [(1, 2), (6, 3)] * 6 + [(1, 9)] * 8
+    found = [compare([unit * a for a, _ in sides], [unit * b for _, b in sides], paired=True) for unit in (1, 3, 0.1)]
+    assert {(each.low, each.verdict) for each in found} == {(1.0, "inconclusive")}
 
 
 def test_a_level_that_ranks_cannot_reach_is_left_to_t() -> None:
