@@ -6,8 +6,6 @@ from collections.abc import Collection, Iterator, Sequence, Set
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-
 from bench.collector.energy import LEAST_UPDATES, Used, Window, extremes, mean_power, used
 from bench.collector.sampling import Recording
 from bench.collector.sensors import Found, Sensor
@@ -38,12 +36,6 @@ def least_s(found: Found) -> float | None:
     quick = [sensor for sensor in _metering(found) if not _too_slow(sensor)]
     needed_s = [max(UPDATES * sensor.period_s, AVERAGES * sensor.averaging_s) for sensor in quick]
     return min(MOST_S, max(LEAST_S, *needed_s)) if needed_s else None
-
-
-def hottest_c(recording: Recording) -> float | None:
-    """The highest of all devices' last temperatures; None where none could be read."""
-    series = [each for each in recording.series if each.sensor.quantity == "temperature" and each.known]
-    return max((float(each.values[~np.isnan(each.values)][-1]) for each in series), default=None)
 
 
 def energy(index: int, launch: Launch) -> Energy:
@@ -203,8 +195,8 @@ def _without(recording: Recording | None) -> str:
     """Why there is no sensor of energy or power."""
     if recording is None:
         return "no sensor was looked for"
-    whys = dict.fromkeys(f"{denied.what}: {denied.why}" for denied in recording.found.denied if denied.of_energy)
-    return "no sensor of energy or power" + (f" ({'; '.join(whys)})" if whys else "")
+    why = recording.found.without_energy
+    return "no sensor of energy or power" + (f" ({why})" if why else "")
 
 
 def _why_none(uses: Sequence[EnergyUse]) -> str | None:

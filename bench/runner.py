@@ -172,6 +172,8 @@ class Sweep:
 
     def _listen(self, child: Child, launch: Launch, ready: Ready, draft: Draft, sampler: Sampler | None) -> None:
         launch.memory, launch.contention = child.memory, child.contention
+        if sampler:
+            launch.contention.count_as_ours(sampler.pid)
         with (draft.path / "events.jsonl").open("ab", buffering=0) as events:
             for event in child.events():
                 if event["event"] == "tick":

@@ -13,6 +13,8 @@ from bench.measure import Clock, Sample, feed
 from bench.types import Int32, Workload
 
 PHASES = ("prefill", "decode")
+LEAST_SHARE = 0.1
+"""Of the time that sensors need, which is at least 20 updates: a window of two has an error as large as itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,7 @@ def sustained(
     """Repeat one phase until its windows last `least_s` together; `ids` [batch, positions] of one repetition.
 
     One window as long as the session can rewind; what has to be fed again before a repetition lies between windows.
+    Where each of these is shorter than a tenth of `least_s` no number can come of them, and there is only one.
     """
     base = workload.depth + (workload.prompt_tokens if phase == "decode" else 0)
     until = workload.positions if phase == "decode" else workload.depth + workload.prompt_tokens
@@ -74,5 +77,7 @@ def sustained(
                 break
         windows.append((began_ns, ended_ns))
         left_ns -= max(1, ended_ns - began_ns)
+        if ended_ns - began_ns < 1e9 * LEAST_SHARE * least_s:
+            break
     tokens = tokens_of(workload, phase) * repetitions
     return Executed(phase=phase, windows_ns=tuple(windows), tokens=tokens, own_pass=True)

@@ -37,11 +37,10 @@ def doctor(results: str | None) -> int:
     backends = list(_backends())
     folders = [_cache(), _store(Store(locate_store(results)))]
     sensors = doctor_sensors.findings(read_meter(locate_host_file()))
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for finding in [*_machine(), *sensors, *folders, *_environments(), *backends]:
-        mark = "ok" if finding.fit else "!!"
-        click.echo(f"{mark}  {finding.what}: {finding.found}")
-        if finding.remedy:
-            click.echo(f"      {finding.remedy}")
+        for line in finding.lines(width):
+            click.echo(line)
     usable = any(finding.fit for finding in backends if finding.what != "backend null")
     return 0 if usable and all(finding.fit for finding in folders) else 3
 

@@ -37,17 +37,25 @@ class _Moment:
 
 
 class Contention:
-    """Watches one worker; what was beside each case of its group is known once the case's timed phase has ended."""
+    """Watches one worker; what was beside each case of its group is known once the case's timed phase has ended.
+
+    What this process and those of `count_as_ours` do is nobody else's.
+    """
 
     def __init__(self, root: Path = Path("/proc"), clock: Callable[[], float] = time.monotonic):
         self._root, self._clock = root, clock
         self._tick_s = 1 / os.sysconf("SC_CLK_TCK")
         self._pid: int | None = None
+        self._ours = ["self"]
         self._began: tuple[int, _Moment] | None = None
         self._beside: dict[int, Beside] = {}
 
     def watch(self, pid: int) -> None:
         self._pid = pid
+
+    def count_as_ours(self, pid: int) -> None:
+        """A process that computes for this one beside the worker, with its children that ended: the sampler."""
+        self._ours.append(str(pid))
 
     def mark(self, phase: str, case: int | None = None) -> None:
         """A phase begins, and the one before it ends."""
@@ -65,7 +73,7 @@ class Contention:
             return None
         try:
             user, nice, system, _, _, irq, softirq, steal = map(int, (self._root / "stat").read_text().split()[1:9])
-            own = sum(self._of(pid) for pid in (str(self._pid), "self"))
+            own = sum(self._of(pid) for pid in (str(self._pid), *self._ours))
         except (OSError, ValueError):
             return None
         busy = user + nice + system + irq + softirq

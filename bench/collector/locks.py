@@ -220,7 +220,7 @@ def shared_with_host(folder: Path | None = None, root: Path = Path("/")) -> str 
         return None
     return (
         f"this container does not see the lock of others: share {folder} with it "
-        f"(docker run -v {folder}:{folder}), or a folder that {FOLDER_VARIABLE} names on both sides"
+        f"(`docker run -v {folder}:{folder} …`), or a folder that {FOLDER_VARIABLE} names on both sides"
     )
 
 

@@ -1,9 +1,9 @@
 """The sampler: a process of its own that reads this machine's sensors, a thread for each provider.
 
-It is started before any runtime, so that a vendor's library is initialized apart from the runtime's, and a hung one
-hangs nothing else. It writes to standard output: what it found, then one line for each reading, then what it cost.
-Each line that comes in on standard input asks for one more reading of everything: where a phase begins or ends. It
-ends when standard input does.
+It is started before any runtime, so that a vendor's library is initialized apart from the runtime's, and one that
+hangs or fails takes nothing else with it. It writes to standard output: what it found, then one line for each reading,
+then what it cost. Each line that comes in on standard input asks for one more reading of everything: where a phase
+begins or ends. It ends when standard input does.
 """
 
 from __future__ import annotations
@@ -15,12 +15,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from statistics import median
 from typing import Any
 
 from bench.collector.providers import providers
+from bench.collector.providers.together import asked, failed, found_by
 from bench.collector.sensors import Found, Pace, Provider, Sensor
 
+ANSWER_S = 12.0
+"""For a provider to say what is there: a tool whose first program hangs, which takes 10 s, still has its second."""
 MOST_SHARE = 0.01
 """Of its time a provider may spend reading: who answers slowly is asked more seldom."""
 STATE_S, SELDOM_S = 0.5, 3600.0
@@ -103,14 +107,13 @@ def sample(watched: Sequence[Provider], lines: Iterator[str], say: Callable[[dic
     began_s = time.monotonic()
     told: list[Found] = []
     watches, first = [], 0
-    for provider in watched:
-        found = provider.probe()
-        if found.sensors:
-            period_s = affordable_s(provider, found.sensors)
+    for provider, found in zip(watched, found_by(watched, ANSWER_S), strict=True):
+        [period_s] = asked([partial(affordable_s, provider, found.sensors)], ANSWER_S)  # one by one, since it is timed
+        if isinstance(period_s, Exception):
+            found = failed(provider, period_s)
+        elif found.sensors:
             watches.append(Watch(provider, found.sensors, first, period_s, say))
             found = replace(found, sensors=[replace(each, period_s=_paced(each, period_s)) for each in found.sensors])
-        else:
-            provider.close()
         told.append(found)
         first += len(found.sensors)
     say({"found": asdict(Found.of(told))})
@@ -130,7 +133,7 @@ def sample(watched: Sequence[Provider], lines: Iterator[str], say: Callable[[dic
         {
             "cost": {
                 "wall_s": time.monotonic() - began_s,
-                "cpu_s": used.user + used.system,
+                "cpu_s": used.user + used.system + used.children_user + used.children_system,
                 "providers": {watch.provider.name: asdict(watch.cost) for watch in watches},
             }
         }

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,7 +19,9 @@ from bench.collector.sensors import Denied, Found, Sensor
 from bench.collector.series import Series
 
 FILE = "sensors.jsonl"
-PROBE_S, GRACE_S, POLL_S = 15.0, 5.0, 0.01
+PROBE_S, GRACE_S, POLL_S = 40.0, 5.0, 0.01
+"""The first is for a sampler that hangs altogether: its providers have less."""
+LINE = 200
 MODULE = "bench.collector.sampler"
 
 
@@ -81,14 +83,18 @@ class Sampler:
             self._process.wait(GRACE_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
+            with suppress(subprocess.TimeoutExpired):  # a driver may hold it in the kernel
+                self._process.wait(GRACE_S)
         if self._log.is_file() and not self._log.stat().st_size:
             self._log.unlink()
 
+    def recording(self) -> Recording:
+        """What it has read so far; `found` is what it answered when it was started, else why it did not."""
+        return replace(recorded(self.path), found=self.found)
+
     def forget(self) -> None:
-        """Remove what it wrote: it says nothing that the record does not."""
+        """Remove its readings: they say nothing that the record does not. A log that says something stays."""
         self.path.unlink(missing_ok=True)
-        self._log.unlink(missing_ok=True)
 
     def _await_found(self) -> Found:
         deadline = time.monotonic() + PROBE_S
@@ -98,10 +104,15 @@ class Sampler:
             if line[1]:
                 return _found(json.loads(line[0])["found"])
             if over:
-                return _nothing("the sampler ended before it had looked for sensors: see sensors.log")
+                return _nothing(f"the sampler ended before it had looked for sensors{self._last_words()}")
             time.sleep(POLL_S)
         self._process.kill()
-        return _nothing(f"no answer within {PROBE_S:.0f} s: a driver may hang")
+        return _nothing(f"no answer within {PROBE_S:.0f} s: a driver may hang{self._last_words()}")
+
+    def _last_words(self) -> str:
+        """The last line of its log that says something, and where the others are."""
+        lines = [line.strip() for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
+        return f": {lines[-1][:LINE]} ({self._log.name})" if lines else ""
 
 
 def recorded(path: Path) -> Recording:

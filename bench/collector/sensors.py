@@ -86,6 +86,11 @@ class Found:
     uuids: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Mapping[str, str | float | bool | None]] = field(default_factory=dict)
 
+    @property
+    def without_energy(self) -> str:
+        """Why there is no sensor of energy, of all that were denied; empty where nobody says."""
+        return "; ".join(dict.fromkeys(f"{each.what}: {each.why}" for each in self.denied if each.of_energy))
+
     @classmethod
     def of(cls, found: Sequence[Found]) -> Found:
         """What several found together, in their order."""
@@ -99,14 +104,17 @@ class Found:
 
 
 class Provider(Protocol):
-    """Reads the sensors of one source. One thread calls it; nothing that a library does may escape but its readings."""
+    """Reads the sensors of one source, called by one thread at a time.
+
+    Nothing that a library does may escape but its readings.
+    """
 
     @property
     def name(self) -> str:
         """For people and for the list of what reading cost."""
 
     def probe(self) -> Found:
-        """What is here; never raises, takes at most a second or two, changes nothing."""
+        """What is here; takes at most a second or two, changes nothing. One that raises or hangs is denied."""
 
     def read(self, sensors: Sequence[Sensor]) -> list[float | None]:
         """Of each, now, in base units; None where it cannot be read or says nonsense. Never raises."""

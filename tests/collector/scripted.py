@@ -22,10 +22,9 @@ LIMIT = Sensor(device=CARD, quantity="power-limit", part="card", kind="gauge", s
 class Card:
     """A card that draws 40 W: its counter follows the clock. `broken`: what is wrong with it."""
 
-    name = "scripted"
-
-    def __init__(self, broken: str = ""):
-        self.broken = broken
+    def __init__(self, broken: str = "", name: str = "scripted"):
+        self.broken, self.name = broken, name
+        self.warm_c = 80.0
         self.reads: list[list[str]] = []
         self.closed = False
 
@@ -36,13 +35,21 @@ class Card:
             time.sleep(3600)
         if self.broken == "dies":
             os._exit(3)
+        if self.broken == "raises":
+            raise KeyError("nvmlFieldValue_v9")
         return Found(sensors=[COUNTER, POWER, TEMPERATURE, LIMIT], names={CARD: "Scripted 1"}, uuids={CARD: "u-1"})
 
     def read(self, sensors: Sequence[Sensor]) -> list[float | None]:
         if self.broken == "slow":
             time.sleep(0.02)
         self.reads.append([sensor.quantity for sensor in sensors])
+        if self.broken == "raises when read":
+            raise OSError(5, "Input/output error")
         told = {"energy": 40 * time.monotonic(), "power": 40.0, "temperature": 61.0, "power-limit": 300.0}
+        if self.broken == "still":
+            told["energy"] = 71052.0
+        if self.broken == "cools" and TEMPERATURE in sensors:
+            told["temperature"] = self.warm_c = max(55.0, self.warm_c - 5)
         return [None if self.broken == sensor.quantity else told[sensor.quantity] for sensor in sensors]
 
     def close(self) -> None:

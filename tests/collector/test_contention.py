@@ -10,7 +10,7 @@ import pytest
 from bench.collector.contention import Beside, Contention
 
 TICKS = os.sysconf("SC_CLK_TCK")
-PID = 4711
+PID, SAMPLER = 4711, 4712
 
 
 class Proc:
@@ -18,25 +18,33 @@ class Proc:
 
     def __init__(self, root: Path):
         self.root, self.now_s = root, 100.0
-        self.worker_s = self.parent_s = self.others_s = self.steal_s = 0.0
-        for pid in (str(PID), "self"):
+        self.worker_s = self.parent_s = self.sampler_s = self.others_s = self.steal_s = 0.0
+        for pid in (str(PID), "self", str(SAMPLER)):
             (root / pid).mkdir()
         self.write()
 
     def write(self) -> None:
-        busy = self.worker_s + self.parent_s + self.others_s
+        busy = self.worker_s + self.parent_s + self.sampler_s + self.others_s
         ticks = [round(each * TICKS) for each in (busy * 0.7, 0, busy * 0.3, 9000, 5, 0, 0, self.steal_s)]
         (self.root / "stat").write_text(f"cpu  {' '.join(map(str, ticks))} 0 0\ncpu0 1 2 3\n")
-        for pid, used in ((str(PID), self.worker_s), ("self", self.parent_s)):
+        for pid, used in ((str(PID), self.worker_s), ("self", self.parent_s), (str(SAMPLER), self.sampler_s)):
             times = [round(used * TICKS * share) for share in (0.5, 0.25, 0.125, 0.125)]
             (self.root / pid / "stat").write_text(f"{PID} (a) b) S {'0 ' * 10}{' '.join(map(str, times))} 20 0 2\n")
 
     def passes(
-        self, seconds: float, *, worker: float = 0, parent: float = 0, others: float = 0, steal: float = 0
+        self,
+        seconds: float,
+        *,
+        worker: float = 0,
+        parent: float = 0,
+        sampler: float = 0,
+        others: float = 0,
+        steal: float = 0,
     ) -> None:
         self.now_s += seconds
         self.worker_s += worker
         self.parent_s += parent
+        self.sampler_s += sampler
         self.others_s += others
         self.steal_s += steal
         self.write()
@@ -66,6 +74,18 @@ def test_what_is_neither_the_workers_nor_ours_is_others(proc: Proc, watched: Con
     assert watched.of(0).others_cores == pytest.approx(0.4, abs=0.01)
     assert watched.of(1).others_cores == pytest.approx(0, abs=0.01)
     assert watched.of(2) == Beside()
+
+
+@pytest.mark.parametrize(("ours", "others_cores"), [(True, 0.1), (False, 0.4)])
+def test_the_sampler_and_the_tools_that_it_called_are_ours(
+    proc: Proc, watched: Contention, ours: bool, others_cores: float
+) -> None:
+    if ours:
+        watched.count_as_ours(SAMPLER)
+    watched.mark("measure", 0)
+    proc.passes(10, worker=16, sampler=3, others=1)
+    watched.mark("done")
+    assert watched.of(0).others_cores == pytest.approx(others_cores, abs=0.01)
 
 
 def test_what_the_host_took_back_is_a_share_of_what_was_wanted(proc: Proc, watched: Contention) -> None:

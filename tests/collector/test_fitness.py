@@ -297,3 +297,27 @@ def test_the_hottest_sound_reading_of_the_processor_counts(tmp_path: Path, told:
 @pytest.mark.parametrize(("plugged", "on_battery"), [(True, False), (False, True), (None, None)])
 def test_the_battery_counts_where_it_is_known(tmp_path: Path, plugged: bool | None, on_battery: bool | None) -> None:
     assert at(tmp_path, Psutil(battery=SimpleNamespace(power_plugged=plugged))).on_battery is on_battery
+
+
+TYPED = "sudo -E setpriv --reuid=$(id -u) --init-groups --inh-caps=+sys_ptrace bench run …"
+
+
+def test_lines_are_wrapped_and_what_is_typed_is_not() -> None:
+    remedy = f"execute as root, or as yourself with more rights: `{TYPED}` (a container: `--cap-add=SYS_PTRACE`)"
+    finding = Finding(
+        what="processes", found="not read: " + "only its owner may see them " * 3, fit=False, remedy=remedy
+    )
+    assert finding.lines(60) == [
+        "!!  processes: not read: only its owner may see them only",
+        "      its owner may see them only its owner may see them",
+        "      execute as root, or as yourself with more rights:",
+        f"      `{TYPED}`",
+        "      (a container: `--cap-add=SYS_PTRACE`)",
+    ]
+    assert len(finding.lines()) == 2, "a pipe gets one line each"
+
+
+@pytest.mark.parametrize(("fit", "mark"), [(True, "ok"), (False, "!!"), (None, "--")])
+def test_a_remedy_without_backquotes_is_typed_as_it_stands(fit: bool | None, mark: str) -> None:
+    lines = Finding(what="a", found="b", fit=fit, remedy=TYPED).lines(20)
+    assert lines == [f"{mark}  a: b", f"      {TYPED}"]

@@ -160,6 +160,9 @@ def test_sensors_have_their_kind_pace_and_bounds(tmp_path: Path) -> None:
     assert (energy.kind, energy.pace, energy.period_s, energy.wraps_at) == ("counter", "power", 0.2, None)
     assert (limit.kind, limit.pace, limit.most) == ("gauge", "edges", 3000.0)
     assert sensors[f"{GPU}/temperature/pkg"].pace == "state"
+    found = GpuHwmon(card(tmp_path / "2", AMDGPU, AMDGPU_DEVICE)).probe()
+    paces = {each.quantity: each.pace for each in found.sensors}
+    assert (paces["memory-used"], paces["utilization"]) == ("state", "edges"), "no record holds utilization"
 
 
 def test_used_memory_is_bounded_by_all_of_it(tmp_path: Path) -> None:

@@ -113,6 +113,7 @@ def test_counters_gauges_and_paces_are_told_apart(nvml, tmp_path):
         "throttle-time",
         "processes",
         "errors",
+        "utilization",
     }
     assert by_quantity["power"].most == 1050.0
     assert "186" in by_quantity["power"].source

@@ -104,7 +104,7 @@ def test_counters_that_only_root_may_read_are_denied_once_with_the_command_that_
     assert not found.sensors
     assert denied.what == "energy of cpu:0 package, cpu:0 dram"
     assert "CVE-2020-8694" in denied.why
-    assert denied.remedy and denied.remedy.startswith("sudo chmod a+r /sys/class/powercap/*/energy_uj")
+    assert denied.remedy and denied.remedy.startswith("`sudo chmod a+r /sys/class/powercap/*/energy_uj`")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

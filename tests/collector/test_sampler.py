@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from bench.collector import sampling
+from bench.collector import sampler, sampling
 from bench.collector.sampler import TRIALS, sample
 from bench.collector.sampling import Sampler, recorded
 from tests.collector.scripted import CARD, Card
@@ -100,6 +103,40 @@ def sampled_at_once(card: Card) -> list[dict[str, Any]]:
     return said
 
 
+@pytest.mark.parametrize(
+    ("broken", "why"),
+    [
+        ("hangs", "no answer within 1 s: a driver may hang"),
+        ("raises", "KeyError: 'nvmlFieldValue_v9'"),
+        ("raises when read", "OSError: [Errno 5] Input/output error"),
+    ],
+)
+def test_who_hangs_or_raises_is_denied_alone(monkeypatch: pytest.MonkeyPatch, broken: str, why: str) -> None:
+    """Libraries raise what they do not name (a binding without a function), and a driver that hangs answers nobody."""
+    monkeypatch.setattr(sampler, "ANSWER_S", 1.0)
+    first, last, said = Card(name="before"), Card(name="behind"), list[dict[str, Any]]()
+    sample([first, Card(broken), last], iter(()), said.append)
+    assert said[0]["found"]["denied"] == [
+        {"what": "sensors of scripted", "why": why, "remedy": None, "of_energy": True}
+    ]
+    assert len(said[0]["found"]["sensors"]) == 8 and said[-1]["cost"]["providers"].keys() == {"before", "behind"}
+    assert first.closed and last.closed
+
+
+def test_what_it_started_is_in_its_cost() -> None:
+    """A vendor's tool takes more than the sampler that calls it."""
+
+    class Calling(Card):
+        def close(self) -> None:
+            busy = "import time\nwhile time.process_time() < 0.5: pass"
+            subprocess.run([sys.executable, "-S", "-c", busy], check=True)
+
+    before = os.times()
+    said: list[dict[str, Any]] = []
+    sample([Calling()], iter(()), said.append)
+    assert said[-1]["cost"]["cpu_s"] >= before.user + before.system + 0.5
+
+
 def test_a_process_of_its_own_leaves_series(tmp_path: Path) -> None:
     with Sampler(tmp_path, module=MODULE) as sampler:
         assert sampler.found.names == {CARD: "Scripted 1"}
@@ -119,6 +156,15 @@ def test_it_ends_with_its_parent(tmp_path: Path) -> None:
         process = psutil.Process(sampler.pid)
         sampler.hang_up()
         process.wait(timeout=30)
+
+
+def test_why_it_ended_is_the_last_line_of_its_log(tmp_path: Path) -> None:
+    with Sampler(tmp_path, module="tests.collector.absent", name="idle.jsonl") as sampler:
+        [denied] = sampler.recording().found.denied
+    assert "No module named 'tests.collector.absent'" in denied.why or "No module named tests" in denied.why
+    assert denied.why.endswith("(idle.log)")
+    sampler.forget()
+    assert [path.name for path in tmp_path.iterdir()] == ["idle.log"], "what it said stays"
 
 
 @pytest.mark.parametrize(

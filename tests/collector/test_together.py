@@ -33,6 +33,22 @@ class Folder:
         self.closed = True
 
 
+class Broken(Folder):
+    def probe(self) -> Found:
+        raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+
+
+def test_one_that_raises_leaves_the_others() -> None:
+    both = Together(Folder("cpu", "a"), Broken("gpu", "b"), Folder("meter", "cc"))
+    found = both.probe()
+    assert [(denied.what, "UnicodeDecodeError: 'utf-8' codec" in denied.why) for denied in found.denied] == [
+        ("cpu", False),
+        ("sensors of gpu", True),
+        ("meter", False),
+    ]
+    assert both.read(found.sensors) == [1.0, 2.0]
+
+
 def test_all_are_one_provider() -> None:
     cores, empty, cards = Folder("cpu", "a", "broken"), Folder("nothing"), Folder("gpu", "a", "long")
     both = Together(cores, empty, cards)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
+from bench.collector.energy import Window, used
 from bench.collector.providers.tools import Meter, Tools, execute
 from bench.collector.providers.tools_table import (
     ASCEND,
@@ -27,6 +32,7 @@ from bench.collector.providers.tools_table import (
     Tool,
 )
 from bench.collector.sensors import Sensor
+from bench.collector.series import Series
 
 MIB = 1 << 20
 
@@ -309,19 +315,86 @@ def lines(*said: str, then: str = "exec sleep 600") -> list[str]:
     return ["sh", "-c", f'printf "%s\\n" "$@"; {then}', "meter.sh", *said]
 
 
-def test_a_meter_tells_its_newest_number_while_it_is_young() -> None:
-    clock = Clock()
-    meter = Meter(lines("230.5", "231.25"), clock=clock)
+def test_a_meter_tells_each_number_once() -> None:
+    meter = Meter(lines("230.5", "231.25"), clock=Clock())
     try:
         (sensor,) = meter.probe().sensors
-        until(lambda: meter.read([sensor]) == [231.25])
-        clock.now_s += 5.0
-        assert meter.read([sensor, sensor]) == [231.25, 231.25]
-        clock.now_s += 0.1
-        assert meter.read([sensor]) == [None]
+        until(lambda: meter.read([sensor, sensor]) == [231.25, 231.25])
+        assert meter.read([sensor]) == [None], "nothing is known of the time since"
     finally:
         meter.close()
     assert (sensor.id, sensor.kind, meter.ignored) == ("wall/power/wall", "gauge", 0)
+
+
+class Plug:
+    """A meter that prints what the test says, when it says so, on the test's clock."""
+
+    def __init__(self, fifo: Path):
+        os.mkfifo(fifo)
+        self.clock = Clock()
+        self.meter = Meter(["sh", "-c", f"exec cat {fifo}"], clock=self.clock)
+        self._looking = threading.Thread(target=self._look)
+        self._looking.start()
+        self._lines = fifo.open("w")
+
+    def _look(self) -> None:
+        (self.sensor,) = self.meter.probe().sensors
+
+    def says(self, watts: float) -> float | None:
+        """The reading once it has been heard."""
+        self._lines.write(f"{watts}\n")
+        self._lines.flush()
+        read: list[float | None] = []
+        until(lambda: bool(read.extend(self.meter.read([SENSOR])) or read[-1]))
+        return read[-1]
+
+    def found(self) -> Sensor:
+        self._looking.join()
+        return self.sensor
+
+    def close(self) -> None:
+        self._lines.close()
+        self.meter.close()
+
+
+SENSOR = Sensor(device="wall", quantity="power", part="wall", kind="gauge", source="")
+
+
+@pytest.fixture
+def plug(tmp_path: Path) -> Iterator[Plug]:
+    made = Plug(tmp_path / "fifo")
+    yield made
+    made.close()
+
+
+def test_how_often_a_meter_tells_is_taken_from_its_lines(plug: Plug) -> None:
+    plug.says(230)
+    plug.clock.now_s += 4
+    plug.says(231)
+    assert plug.found().period_s == 4.0
+
+
+def test_of_a_slower_one_the_period_is_what_was_waited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.collector.providers.tools.TWO_LINES_S", 2.0)
+    meter = Meter(lines("230"), clock=Clock())
+    try:
+        assert [sensor.period_s for sensor in meter.probe().sensors] == [2.0]
+    finally:
+        meter.close()
+
+
+def test_a_slow_meters_error_lies_within_its_uncertainty(plug: Plug) -> None:
+    """A number every 4 s, and 100 W that become 300 W where the window begins: 6000 J in 20 s."""
+    readings: list[tuple[int, float | None]] = []
+    for second in range(60):
+        plug.clock.now_s += 1
+        told = plug.says(300 if second > 21 else 100) if second % 4 == 0 else plug.meter.read([SENSOR])[0]
+        readings.append((second * 10**9, told))
+    series = Series.of(plug.found(), readings)
+    found = used(None, series, [Window(21 * 10**9, 41 * 10**9)])
+    assert found.updates == 5
+    assert found.joules is not None and found.uncertainty_j is not None
+    assert abs(found.joules - 6000) <= found.uncertainty_j, found
 
 
 @pytest.mark.parametrize(
@@ -339,7 +412,7 @@ def test_a_line_that_is_no_power_is_counted_and_changes_nothing(said: str) -> No
 
 def test_a_meter_whose_command_dies_tells_nothing_from_then_on(tmp_path: Path) -> None:
     go = tmp_path / "go"
-    meter = Meter(lines("77", then=f"until [ -e {go} ]; do sleep 0.01; done"), clock=Clock())
+    meter = Meter(lines("76", "77", then=f"until [ -e {go} ]; do sleep 0.01; done"), clock=Clock())
     try:
         sensors = meter.probe().sensors
         assert meter.read(sensors) == [77.0]
@@ -367,7 +440,7 @@ def test_a_meter_that_tells_nothing_is_denied(command: list[str], why: str) -> N
 
 def test_a_meters_arguments_are_not_told() -> None:
     """They may hold the address of a plug and its password."""
-    meter = Meter(lines("5", "secret"))
+    meter = Meter(lines("5", "6", "secret"))
     try:
         assert meter.probe().sensors[0].source == "command: sh"
     finally:
@@ -381,10 +454,22 @@ def test_closing_ends_the_command_and_all_that_it_started(
     """A command that ignores the request is killed."""
     monkeypatch.setattr("bench.collector.providers.tools.END_S", 0.2)
     child = tmp_path / "child"
-    meter = Meter(["sh", "-c", f"{trap} sleep 600 & echo $! > {child}; echo 5; wait; sleep 600"])
+    meter = Meter(["sh", "-c", f"{trap} sleep 600 & echo $! > {child}; echo 5; echo 5; wait; sleep 600"])
     (sensor,) = meter.probe().sensors
     assert meter.read([sensor]) == [5.0]
     meter.close()
     meter.close()
     until(lambda: gone(int(child.read_text())))
     assert meter.read([sensor]) == [None]
+
+
+def test_nothing_of_a_meter_outlives_a_killed_sampler(tmp_path: Path) -> None:
+    """A meter that never prints again gets no SIGPIPE, and one that no longer has a parent hears of nothing."""
+    child = tmp_path / "child"
+    command = ["sh", "-c", f"echo 5; echo 5; sleep 600 & echo $! > {child}; wait"]
+    code = f"from bench.collector.providers.tools import Meter; Meter({command}).probe(); print(flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout and process.stdout.readline()
+        until(lambda: child.exists() and child.read_text() != "")
+        process.send_signal(signal.SIGKILL)
+    until(lambda: gone(int(child.read_text())))

@@ -27,7 +27,7 @@ def host_file(tmp_path: Path) -> str:
 
 
 def test_an_external_meter_becomes_joules(bench: Bench, host_file: str) -> None:
-    ended = bench(*scripted("", "--set", "step_ms=1", "--host", host_file, "--idle", "6s", workload="tg8"), env=SENSORS)
+    ended = bench(*scripted("", "--set", "step_ms=1", "--host", host_file, "--idle", "8s", workload="tg8"), env=SENSORS)
     assert ended.code == 0, ended.err
     [record] = ended.records
     uses = {(use.part, use.phase): use for use in record.energy.uses}

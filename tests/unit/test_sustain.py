@@ -54,6 +54,14 @@ def test_only_the_phase_is_in_the_windows_of_a_session_that_cannot_rewind() -> N
     assert fake.clock.now_ns == 3 * (4_400_000 + 3_600_000)
 
 
+def test_windows_that_no_sensor_can_fill_are_not_repeated() -> None:
+    """4.4 ms of 1 s: a prefix fed 227 times would end in no number."""
+    executed, fake = sustained("tg4@d16", "decode", 1.0, can_rewind=False)
+    assert executed.windows_ns == ((3_600_000, 8_000_000),)
+    assert (executed.tokens, executed.own_pass) == (4, True)
+    assert fake.calls.count(("step", 1, 8)) == 2
+
+
 def test_every_repetition_feeds_what_a_sample_feeds() -> None:
     _, fake = sustained("16/3", "decode", 0.005)
     ids = measure.token_ids(parse_workload("16/3", chunk=8), VOCAB, 0, measure.ENERGY_REPETITION)

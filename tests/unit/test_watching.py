@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,22 +10,28 @@ import pytest
 
 from bench import watching
 from bench.collector import sampling
-from bench.collector.sampling import Sampler
+from bench.collector.sampling import Recording, Sampler
+from bench.collector.series import Series
 from bench.errors import PrerequisiteError
 from bench.launch import Launch
+from bench.metering import energy
 from bench.preparing import Settings
 from bench.watching import Sensors
+from tests.collector.scripted import POWER, TEMPERATURE
 
 
 class Silent:
     def __init__(self) -> None:
         self.phases: list[str] = []
+        self.said: list[str] = []
+        self.progressed: list[tuple[int, int]] = []
 
     def phase(self, name: str, detail: str = "") -> None:
         self.phases.append(name)
+        self.said.append(f"{name} {detail}")
 
     def progress(self, done: int, total: int) -> None:
-        pass
+        self.progressed.append((done, total))
 
     def tick(self) -> None:
         pass
@@ -86,8 +93,94 @@ def test_switched_off_no_sampler_is_started(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_card_of_61_degrees_is_cool_enough_for_70(tmp_path: Path) -> None:
-    made, watcher = watched(tmp_path, cool_to_c=70.0)
-    assert made.sensed and "cool" not in watcher.phases[1:]
+    made, watcher = watched(tmp_path, cool_to_c=70.0, max_wait_s=30.0)
+    assert made.sensed and watcher.progressed == []
+
+
+def test_cooling_down_is_one_phase_that_proceeds(tmp_path: Path) -> None:
+    """A log file gets a line for each text of a phase: one a degree would fill it."""
+    _, watcher = watched(tmp_path, cool_to_c=60.0, max_wait_s=30.0, meter=("cools",))
+    assert watcher.said == ["idle baseline of power", "cool to 60 °C"]
+    done = [done for done, _ in watcher.progressed]
+    assert done == sorted(done) and done[-1] > 0
+    [total] = {total for _, total in watcher.progressed}
+    assert total - done[-1] >= 5, "65 °C is the last that is too warm"
+
+
+def test_without_a_thermometer_nothing_is_waited_for_not_even_at_the_next_launch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "Sampler", Thermometerless)
+    Thermometerless.started = 0
+    watcher = Silent()
+    sensors = Sensors(Settings(idle_s=3.0, cool_to_c=60.0), watcher)
+    for _ in range(2):
+        made = launch()
+        with (
+            pytest.raises(PrerequisiteError, match="no sensor here tells a temperature"),
+            sensors.during(made, tmp_path),
+        ):
+            pass
+        assert made.sensed and made.sensed.found.sensors, "the record says what was there"
+    assert watcher.phases == [] and Thermometerless.started == 1
+
+
+class Thermometerless(Sampler):
+    started = 0
+
+    def __enter__(self) -> Sampler:
+        type(self).started += 1
+        super().__enter__()
+        self.found = replace(self.found, sensors=[each for each in self.found.sensors if each.quantity == "power"])
+        return self
+
+
+@pytest.mark.parametrize(
+    ("readings", "hottest_c"),
+    [
+        ([[(98, 80.0), (99, 61.0)], [(99, 55.0)]], 61.0),
+        ([[(94, 80.0), (95.5, None), (99, None)], [(99, 55.0)]], 55.0),
+        ([[(10, 80.0)], []], None),
+        ([[(98, 61.0), (99, None)]], 61.0),
+    ],
+)
+def test_only_what_was_read_a_moment_ago_tells_how_warm_a_device_is(
+    readings: list[list[tuple[float, float | None]]], hottest_c: float | None
+) -> None:
+    series = [Series.of(TEMPERATURE, [(round(at_s * 1e9), value) for at_s, value in told]) for told in readings]
+    assert watching.hottest_c(Recording(series=series), 100 * 10**9) == hottest_c
+
+
+def test_a_tool_that_is_called_seldom_is_believed_for_two_calls() -> None:
+    slow = Series.of(replace(TEMPERATURE, period_s=20.0), [(70 * 10**9, 80.0)])
+    assert watching.hottest_c(Recording(series=[slow]), 100 * 10**9) == 80.0
+    assert watching.hottest_c(Recording(series=[slow]), 111 * 10**9) is None
+
+
+@pytest.mark.parametrize("fails", [0, 1])
+def test_why_a_sampler_failed_stands_in_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: int) -> None:
+    """At the baseline, and beside a worker after a baseline that was sound."""
+    sensors, made = Sensors(Settings(idle_s=0.0), Silent()), [launch(), launch()]
+    for number in range(fails + 1):
+        if number == fails:
+            defaults = {"name": "sensors.jsonl", "module": "tests.collector.absent"}
+            monkeypatch.setattr(sampling.Sampler.__init__, "__kwdefaults__", defaults)
+        (tmp_path / str(number)).mkdir()
+        with sensors.during(made[number], tmp_path / str(number)):
+            pass
+    log = ["idle.log", "sensors.log"][fails]
+    why = energy(0, made[fails]).reason or ""
+    assert "No module named" in why and f"({log})" in why, why
+    assert "No module named" in (tmp_path / str(fails) / log).read_text()
+
+
+def test_after_a_worker_the_slowest_sensor_is_awaited(tmp_path: Path) -> None:
+    waited: list[float] = []
+    sensors = Sensors(Settings(idle_s=0.0), Silent(), sleep=waited.append)
+    with sensors.during(launch(), tmp_path) as sampler:
+        assert sampler
+        sampler.found = replace(sampler.found, sensors=[replace(POWER, period_s=4.0)])
+    assert waited == [6.0]
 
 
 @pytest.mark.parametrize(

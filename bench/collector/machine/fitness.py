@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
+import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +24,7 @@ STOLEN_SHARE = 0.01
 HOT_C = 80.0
 LITTLE_SWAP_BYTES = 64 << 20
 """Pages of programs that sleep; what a machine swaps while it measures is more."""
+INDENT, NO_BREAK = " " * 6, "\N{NO-BREAK SPACE}"
 LINE = 74
 """Characters of `what: found` and of a remedy, so that with its mark each fits 80 columns."""
 PROCESSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "soc_thermal")
@@ -29,12 +34,24 @@ MOST_C = 150.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One line: what was looked at, whether it is fit for measuring, and what to execute if it could be better."""
+    """What was looked at, whether it is fit for measuring, and what to execute if it could be better.
+
+    `fit` is None of a fact that is neither. What is typed stands in backquotes in a `remedy` that says more than that.
+    """
 
     what: str
     found: str
-    fit: bool = True
+    fit: bool | None = True
     remedy: str | None = None
+
+    def lines(self, width: int | None = None) -> list[str]:
+        """For people, within so many columns; what is typed is never broken, nor is anything without a width."""
+        mark = "--" if self.fit is None else "ok" if self.fit else "!!"
+        wrap = partial(textwrap.wrap, width=width or sys.maxsize, break_long_words=False, break_on_hyphens=False)
+        typed = re.sub("`[^`]*`" if "`" in (self.remedy or "") else ".+", _whole, self.remedy or "")
+        said = wrap(f"{mark}  {self.what}: {self.found}", subsequent_indent=INDENT)
+        said += wrap(typed, initial_indent=INDENT, subsequent_indent=INDENT)
+        return [line.replace(NO_BREAK, " ") for line in said]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +213,10 @@ def _usable(machine: Machine) -> int | None:
     """Processors that this process may use, else those online."""
     usable = files.cpus(machine.platform.cpus_usable)
     return len(usable) if usable else machine.processor.threads
+
+
+def _whole(typed: re.Match[str]) -> str:
+    return typed[0].replace(" ", NO_BREAK)
 
 
 def _short(finding: Finding) -> Finding:

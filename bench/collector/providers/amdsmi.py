@@ -35,7 +35,7 @@ REASONS = {
 STANDS_STILL = "counter stands still (ROCm/amdsmi #38)"
 INSTALL = shlex.join([sys.executable, "-m", "pip", "install", "/opt/rocm/share/amd_smi"])
 """Into the Python that executes this, whichever `pip` a shell would find."""
-REMEDY = f"install ROCm's package amd-smi-lib, then: {INSTALL}"
+REMEDY = f"install ROCm's package amd-smi-lib, then: `{INSTALL}`"
 
 
 @dataclass(slots=True)

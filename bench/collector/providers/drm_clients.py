@@ -34,9 +34,9 @@ HOST_NAMESPACE = "pid:[4026531836]"
 CAPABILITIES = "+sys_ptrace,+dac_read_search"
 """The first for reading fdinfo and for seeing through hidepid, the second for listing a folder of mode 0500."""
 REMEDY = (
-    "execute as root, or as yourself with two capabilities: sudo -E setpriv --reuid=$(id -u) --regid=$(id -g) "
-    f"--init-groups --inh-caps={CAPABILITIES} --ambient-caps={CAPABILITIES} bench run … "
-    "(a container: --cap-add=SYS_PTRACE,DAC_READ_SEARCH)"
+    "execute as root, or as yourself with two capabilities: `sudo -E setpriv --reuid=$(id -u) --regid=$(id -g) "
+    f"--init-groups --inh-caps={CAPABILITIES} --ambient-caps={CAPABILITIES} bench run …` "
+    "(a container: `--cap-add=SYS_PTRACE,DAC_READ_SEARCH`)"
 )
 
 
@@ -123,7 +123,7 @@ class DrmClients:
         except OSError:
             return
         if namespace != HOST_NAMESPACE:
-            why, remedy = "/proc shows this container's own", "docker run --pid=host …, or podman run --pid=host …"
+            why, remedy = "/proc shows this container's own", "`docker run --pid=host …`, or `podman run --pid=host …`"
             yield Denied(
                 what=f"processes outside of this container on {devices}", why=why, remedy=remedy, of_energy=False
             )

@@ -28,7 +28,7 @@ SOUND: Mapping[Quantity, tuple[float, float]] = {
     "throttled": (0.0, 1.0),
 }
 """What a card that is awake can have. 0 W, 0 Hz and 0 °C are of one asleep, a limit of 0 is disabled."""
-PACES: Mapping[Quantity, Pace] = {"energy": "power", "power": "power", "power-limit": "edges"}
+PACES: Mapping[Quantity, Pace] = {"energy": "power", "power": "power", "power-limit": "edges", "utilization": "edges"}
 CARD = re.compile(r"card\d+")
 PCI = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 DOMAIN = re.compile(r"gt\d+|tile[1-9]\d*")

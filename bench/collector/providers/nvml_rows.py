@@ -201,6 +201,7 @@ STATE = (
     Row(
         quantity="utilization",
         part="gpu",
+        pace="edges",
         source="nvmlDeviceGetUtilizationRates",
         ask=lambda nvml, handle: nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100,
         most=1.0,

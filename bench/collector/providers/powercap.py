@@ -23,8 +23,8 @@ PACKAGE = re.compile(r"package-(\d+)(-die-\d+)?")
 PLATFORM = re.compile(r"psys(-\d+)?")
 RULE = 'SUBSYSTEM=="powercap", KERNEL=="intel-rapl:*", RUN+="/bin/chmod a+r /sys%p/energy_uj"'
 REMEDY = (
-    "sudo chmod a+r /sys/class/powercap/*/energy_uj (until the next boot; "
-    f"for good: echo '{RULE}' | sudo tee /etc/udev/rules.d/70-powercap.rules)"
+    "`sudo chmod a+r /sys/class/powercap/*/energy_uj` until the next boot; "
+    f"for good: `echo '{RULE}' | sudo tee /etc/udev/rules.d/70-powercap.rules`"
 )
 
 
@@ -150,5 +150,5 @@ def _hidden() -> Denied:
     return Denied(
         what=WHAT,
         why="the zones are listed but empty: containers hide /sys/devices/virtual/powercap",
-        remedy="docker run --security-opt systempaths=unconfined …, or podman run --security-opt unmask=ALL …",
+        remedy="`docker run --security-opt systempaths=unconfined …`, or `podman run --security-opt unmask=ALL …`",
     )

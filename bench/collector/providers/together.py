@@ -1,14 +1,69 @@
-"""Several providers read by one thread, at one waking: those whose readings are short and wait for nobody.
+"""Several providers: asked side by side what they find; and read by one thread, at one waking.
 
-A thread of its own for each would wake as often for itself, and they would wait for each other's interpreter lock:
-beside a model that decodes on all cores each waking is time taken from it (docs/performance.md).
+The latter for those whose readings are short and wait for nobody. A thread of its own for each would wake as often for
+itself, and they would wait for each other's interpreter lock: beside a model that decodes on all cores each waking is
+time taken from it (docs/performance.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
 
-from bench.collector.sensors import Found, Provider, Sensor
+from bench.collector.sensors import Denied, Found, Provider, Sensor
+
+FILES_S = 5.0
+
+Answer = TypeVar("Answer")
+
+
+def asked(questions: Sequence[Callable[[], Answer]], within_s: float) -> list[Answer | Exception]:
+    """What each returns or raises, asked side by side; TimeoutError of who does not answer within so many seconds.
+
+    That one's thread is left behind: nothing ends a driver that hangs.
+    """
+    late = TimeoutError(f"no answer within {within_s:.0f} s: a driver may hang")
+    answers: list[Answer | Exception] = [late for _ in questions]
+
+    def ask(index: int) -> None:
+        try:
+            answers[index] = questions[index]()
+        except Exception as error:  # a library may raise anything
+            answers[index] = error
+
+    threads = [threading.Thread(target=ask, args=(index,), daemon=True) for index in range(len(questions))]
+    for thread in threads:
+        thread.start()
+    until_s = time.monotonic() + within_s
+    for thread in threads:
+        thread.join(max(0.0, until_s - time.monotonic()))
+    return list(answers)
+
+
+def found_by(watched: Sequence[Provider], within_s: float) -> list[Found]:
+    """What each finds; who raises, or does not answer within so many seconds, is denied, and nobody else."""
+    answers = asked([partial(_look, provider) for provider in watched], within_s)
+    return [
+        answer if isinstance(answer, Found) else failed(provider, answer)
+        for provider, answer in zip(watched, answers, strict=True)
+    ]
+
+
+def _look(provider: Provider) -> Found:
+    """What it finds; it is let go where that is nothing."""
+    found = provider.probe()
+    if not found.sensors:
+        provider.close()
+    return found
+
+
+def failed(provider: Provider, error: Exception) -> Found:
+    """Nothing, and why."""
+    why = str(error) if isinstance(error, TimeoutError) else f"{type(error).__name__}: {error}"
+    return Found(denied=[Denied(what=f"sensors of {provider.name}", why=why)])
 
 
 class Together:
@@ -24,9 +79,10 @@ class Together:
 
     def probe(self) -> Found:
         """What each finds, in their order."""
-        told = [(provider, provider.probe()) for provider in self._providers]
-        self._finders = {sensor.id: provider for provider, found in told for sensor in found.sensors}
-        return Found.of([found for _, found in told])
+        told = found_by(self._providers, FILES_S)
+        found = zip(self._providers, told, strict=True)
+        self._finders = {sensor.id: provider for provider, each in found for sensor in each.sensors}
+        return Found.of(told)
 
     def read(self, sensors: Sequence[Sensor]) -> list[float | None]:
         """Of each, from its finder, each of whom is asked once."""

@@ -22,9 +22,8 @@ TIMEOUT_S = 10.0
 LEAST_PERIOD_S = 1.0
 CALLS_PER_PERIOD = 5.0
 """A sensor's period is so many times what a call takes: a tool keeps a processor, and often a lock of the driver."""
-OLDEST_S = 5.0
-"""Meters print a number a second, more or less; what is older says nothing of now."""
-FIRST_S = 2.0
+TWO_LINES_S = 6.0
+"""Meters print a number a second, more or less; two of them tell how often."""
 END_S = 2.0
 MOST_WALL_W = 50_000.0
 """No machine on one meter draws more; a number above is in another unit."""
@@ -183,7 +182,8 @@ class Meter:
     """Reads a command that goes on printing watts, one number a line, of the whole machine: a plug, a BMC.
 
     It must not hold its lines back (many programs do when they print into a pipe: `stdbuf -oL`, `print(…,
-    flush=True)`). `ignored` counts lines that are no power: not a plain number, 0, or more than a machine can draw.
+    flush=True)`). Each number is told once: between two lines nothing is known. `ignored` counts lines that are no
+    power: not a plain number, 0, or more than a machine can draw.
     """
 
     name: ClassVar[str] = "meter"
@@ -191,8 +191,11 @@ class Meter:
     def __init__(self, command: Sequence[str], part: str = "wall", clock: Callable[[], float] = time.monotonic):
         self._command, self._part, self._clock = tuple(command), part, clock
         self._process: subprocess.Popen[bytes] | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
         self._newest: tuple[float, float] | None = None
+        self._told: tuple[float, float] | None = None
+        self._apart_s: float | None = None
         self._ended = False
         self._heard = threading.Event()
         self.ignored = 0
@@ -200,7 +203,7 @@ class Meter:
     def probe(self) -> Found:
         """The meter, once its command has been started and goes on; denied where it ends before it tells a number.
 
-        Waits at most 2 s for the first number; a slower one is believed.
+        Waits at most 6 s for two numbers, which tell the period; a slower one is believed to have that.
         """
         try:
             self._process = subprocess.Popen(
@@ -212,9 +215,10 @@ class Meter:
             )
         except (OSError, ValueError, IndexError) as error:  # IndexError: no words at all
             return self._denied(str(error))
+        self._guard = _guarding(self._process.pid)
         self._reader = threading.Thread(target=self._listen, args=(self._process,), name="meter lines", daemon=True)
         self._reader.start()
-        self._heard.wait(FIRST_S)
+        self._heard.wait(TWO_LINES_S)
         if self._ended and self._newest is None:
             self.close()
             return self._denied(f"it ended, or closed its output, before it told watts ({self.ignored} other lines)")
@@ -226,22 +230,26 @@ class Meter:
             part=self._part,
             kind="gauge",
             source=source,
-            period_s=LEAST_PERIOD_S,
+            period_s=max(LEAST_PERIOD_S, TWO_LINES_S if self._apart_s is None else self._apart_s),
             most=MOST_WALL_W,
         )
         return Found(sensors=[sensor])
 
     def read(self, sensors: Sequence[Sensor]) -> list[float | None]:
-        """The newest number, in W; None where it is older than 5 s, or the command has ended."""
-        newest = self._newest
-        fresh = newest is not None and not self._ended and self._clock() - newest[1] <= OLDEST_S
-        return [newest[0] if newest is not None and fresh else None for _ in sensors]
+        """The newest number, in W; None where it has been told before, or the command has ended."""
+        newest, told = self._newest, self._told
+        self._told = newest
+        new_w = newest[0] if newest is not None and newest is not told and not self._ended else None
+        return [new_w for _ in sensors]
 
     def close(self) -> None:
         """End the command and all that it started: asked first, after 2 s killed."""
         process, self._process, self._ended = self._process, None, True
         if process is None:
             return
+        if self._guard is not None:
+            self._guard.kill()
+            self._guard.communicate()
         _signal_group(process, signal.SIGTERM)
         if self._reader is not None:
             self._reader.join(END_S)
@@ -260,14 +268,27 @@ class Meter:
             if value is None:
                 self.ignored += 1
             else:
-                self._newest = (value, self._clock())
-                self._heard.set()
+                before, self._newest = self._newest, (value, self._clock())
+                if before is not None:
+                    self._apart_s = self._newest[1] - before[1]
+                    self._heard.set()
         self._ended = True
         self._heard.set()
 
     def _denied(self, why: str) -> Found:
         remedy = "give a command that goes on printing watts, one number a line"
         return Found(denied=[Denied(what="external meter", why=why, remedy=remedy)])
+
+
+def _guarding(group: int) -> subprocess.Popen[bytes] | None:
+    """A shell that kills a group of processes once this one has ended, however: then its standard input does."""
+    command = ("sh", "-c", 'read _; kill -s KILL -- "-$0"', str(group))
+    try:
+        return subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+    except OSError:  # a system without a shell
+        return None
 
 
 def _watts(line: bytes) -> float | None:

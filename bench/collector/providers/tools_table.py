@@ -217,16 +217,14 @@ ENFLAME = Tool(
     fields=(_power(rf"{SECOND}[^|]* {NUMBER}W */? *[0-9.]+W *\|"), _temperature(rf"{SECOND} *{NUMBER}[^0-9.|]")),
 )
 TABLE = (ASCEND, CAMBRICON, HYGON, METAX, MOORE_THREADS, ILUVATAR, KUNLUNXIN, ENFLAME)
-LEFT_OUT = (
-    ("npu-smi info -t power", "its labels differ by chip, and it tells no PCI address; the table tells both"),
-    ("cnmon before driver 5", "its table has no PCI address"),
-    ("cnmon info -j", "it writes a file into the working directory; no output was seen"),
-    ("mthreads-gmi without --json", "its table has no power, and no output of plain -q was seen"),
-    ("ixsmi --query-gpu", "the power's name differs by version, and no output was seen; the table tells its unit"),
-    ("xpu_smi -m of Kunlunxin K200 and R series", "the column that has W of the P800 is told to have mW of the K200"),
-    ("memory of Enflame", "the table tells how much there is, not how much is used"),
-    ("xpu-smi of Intel", "the kernel's files tell energy"),
-    ("mx-smi of Moffett, ppu-smi of T-Head, brsmi of Biren", "no output was seen"),
-    ("mx-smi dmon, efsmi dmon and other loops", "no output that tells PCI addresses was seen"),
-)
-"""What has no row, and why."""
+# No row, and why not:
+# - npu-smi info -t power: its labels differ by chip, and it tells no PCI address; the table tells both.
+# - cnmon before driver 5: its table has no PCI address.
+# - cnmon info -j: it writes a file into the working directory; no output was seen.
+# - mthreads-gmi without --json: its table has no power, and no output of plain -q was seen.
+# - ixsmi --query-gpu: the power's name differs by version, and no output was seen; the table tells its unit.
+# - xpu_smi -m of Kunlunxin K200 and R series: the column that has W of the P800 is told to have mW of the K200.
+# - memory of Enflame: the table tells how much there is, not how much is used.
+# - xpu-smi of Intel: the kernel's files tell energy.
+# - mx-smi of Moffett, ppu-smi of T-Head, brsmi of Biren: no output was seen.
+# - mx-smi dmon, efsmi dmon and other loops: no output that tells PCI addresses was seen.
