@@ -15,16 +15,13 @@ from bench.errors import unknown_name
 from bench.pairing import BADGED, SAME, Alone, Fields, Pool, flat, paired, pools, refused
 from bench.reports.metered_columns import METERED
 from bench.reports.metrics import METRICS, PERCENTILE_FLOORS, headline
-from bench.reports.row import Row
+from bench.reports.row import FEW_LAUNCHES, Row
 from bench.reports.summary import summarize
 from bench.results.keys import PRECISION, canonical_json
 from bench.results.record import Record
 from bench.results.schema import Facts
 from bench.results.selecting import as_text
 from bench.stats.comparison import Comparison, compare
-
-FEW_LAUNCHES = 5
-"""Fewer than are executed to publish, or every night: a badge."""
 
 MOST_VALUES = 3
 """Of one covariate within a side; more are counted."""

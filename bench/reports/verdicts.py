@@ -17,6 +17,7 @@ from bench.reports.render import markdown_text, plain_text
 from bench.units import NOT_MEASURED, render_bytes, render_duration, render_number
 
 REFUSED = "refused"
+GRAVEST_FIRST = ("worse", "inconclusive", "better", "same")
 MOST_ALONE = 10
 """Lines for what stands on one side alone; JSON has all of it."""
 
@@ -80,9 +81,10 @@ def render_markdown(sides: Sides, heading: Heading) -> str:
 
 
 def render_json(sides: Sides, heading: Heading, **more: Any) -> str:
-    """One object on one line: `rows`, what stands on one side alone, and `more`."""
+    """One object on one line: the verdict over all `rows`, what stands on one side alone, and `more`."""
     asked = (("a", heading.a), ("b", heading.b))
     told = {
+        **_over_all(sides.rows),
         **more,
         **{name: {"words": of.words, "launches": of.launches, "left_out": dict(of.left_out)} for name, of in asked},
         "margin": heading.margin,
@@ -91,6 +93,18 @@ def render_json(sides: Sides, heading: Heading, **more: Any) -> str:
         "only_in_b": [_alone_plain(each) for each in sides.only_b],
     }
     return msgspec.json.encode(told).decode()
+
+
+def _over_all(rows: Sequence[Compared]) -> dict[str, Any]:
+    """The row's figures where there is one; of several the gravest verdict alone, null where none has one."""
+    verdicts = {row.comparison.verdict for row in rows if row.comparison}
+    found = rows[0].comparison if len(rows) == 1 else None
+    return {
+        "verdict": next((verdict for verdict in GRAVEST_FIRST if verdict in verdicts), None),
+        **{name: getattr(found, name) if found else None for name in ("ratio", "low", "high")},
+        "n": min((min(len(row.a), len(row.b)) for row in rows), default=0),
+        "covariates_changed": rows[0].covariates if len(rows) == 1 else None,
+    }
 
 
 def _plain(row: Compared) -> dict[str, Any]:
