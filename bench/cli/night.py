@@ -52,7 +52,13 @@ def spend_night(
     with display() as watcher:
         executor = make_executor(store, diary, watcher, shared)
         annotations = Annotations.of(store, _unreadable)
-        findings = spend(plan, entries, executor, lambda: store.records(unreadable=_unreadable), annotations, now_utc())
+        try:
+            findings = spend(
+                plan, entries, executor, lambda: store.records(unreadable=_unreadable), annotations, now_utc()
+            )
+        except KeyboardInterrupt:
+            watcher.say(f"interrupted; what is measured is kept in {store.root}; the same command goes on")
+            raise
     code = alarm(findings.judged, findings.incidents, strict=strict)
     if code is None:
         code = _worst(findings)

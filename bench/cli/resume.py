@@ -16,11 +16,13 @@ from bench.types import Case
 NAMING = ("model", "scheme", "backend", "device", "workload.name")
 """What tells the cases of a sweep apart, whatever else of them changes."""
 MOST_SHOWN = 3
+PARTS = ("ab", "night_id")
+"""In the plan of a sweep that is a part of something larger: alone it would mean nothing."""
 
 
 def interrupted_sweep(store: Store) -> Journal:
-    """The newest sweep that still misses cases; UsageError if there is none."""
-    journal = Journal.open_latest_unfinished(store)
+    """The newest sweep of `bench run` that still misses cases; UsageError if there is none."""
+    journal = Journal.open_latest_unfinished(store, lambda plan: plan.keys().isdisjoint(PARTS))
     if journal is None:
         raise UsageError("nothing to resume: no interrupted sweep", where=str(store.root), remedy="leave --resume out")
     return journal

@@ -66,13 +66,18 @@ def by_turns(
                 )
             )
         pair, done = Interleaved(*sweeps), 0
-        pair.begin()
-        for look in looks:
-            pair.execute(range(done, look), turns.order)
-            done = look
-            if enough(look, turns):
-                break
-        pair.finish()
+        try:
+            pair.begin()
+            for look in looks:
+                pair.execute(range(done, look), turns.order)
+                done = look
+                if enough(look, turns):
+                    break
+        except KeyboardInterrupt:
+            watcher.say(f"interrupted; what is measured is kept in {store.root}")
+            raise
+        finally:
+            pair.finish()
     return turns
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -68,12 +68,14 @@ class Journal:
         return cls(store, check_uuid7(sweep_id, "sweep"), events)
 
     @classmethod
-    def open_latest_unfinished(cls, store: Store) -> Journal | None:
-        """The newest sweep that was not finished and still misses cases; None if there is none."""
+    def open_latest_unfinished(
+        cls, store: Store, which: Callable[[Mapping[str, Any]], bool] = lambda plan: True
+    ) -> Journal | None:
+        """The newest sweep, of those whose plan `which` takes, that still misses cases; None if there is none."""
         for path in reversed(journals(store)):
             if events := read_events(path):
                 journal = cls(store, path.stem, events)
-                if not journal.finished and journal.missing():
+                if not journal.finished and which(journal.plan) and journal.missing():
                     return journal
         return None
 

@@ -50,6 +50,37 @@ def test_a_side_that_fails_is_told_and_no_verdict(bench: Bench) -> None:
     assert ended.code == 4 and "the script raised" in ended.err
 
 
+def test_interrupted_it_keeps_what_was_measured_and_nobody_resumes_half_of_it(bench: Bench, tmp_path: Path) -> None:
+    store = Store(tmp_path / "results")
+    words = ["ab", "--a", QUICK, "--b", SLOW, "--model", MODEL, "--workload", "tg4", "--results", str(store.root)]
+    command = [sys.executable, "-m", "bench", *words]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment(tmp_path), stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 60
+        while len(list(store.records())) < 2 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and f"interrupted; what is measured is kept in {store.root}" in said
+    assert len(list(store.records())) >= 2
+    resumed = bench("run", "--resume", results=store.root)
+    assert resumed.code == 2 and "nothing to resume" in resumed.err
+
+
+def test_a_killed_night_is_not_resumed_as_a_sweep(bench: Bench, plan: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path / "results")
+    command = [sys.executable, "-m", "bench", "nightly", str(plan), "--results", str(store.root)]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment(tmp_path), stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 60
+        while not list(store.records()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    assert Journal.open_latest_unfinished(store) is not None
+    resumed = bench("run", "--resume", results=store.root)
+    assert resumed.code == 2 and "nothing to resume" in resumed.err
+
+
 @pytest.mark.parametrize(
     ("side", "said"),
     [
