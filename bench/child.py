@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from bench.collector.contention import Contention
+from bench.collector.contention import TIMED, Contention
 from bench.collector.host_memory import HostMemory, Resident, oom_kills
 from bench.environments.container import Container
 from bench.environments.interpreter import Interpreter
@@ -27,7 +27,7 @@ TICK_S, SELDOM_S = 0.05, 0.5
 GRACE_S = 5.0
 LAST_WORDS = 5
 """Lines of the log that an error tells."""
-QUIET = ("measure", "energy", "idle")
+QUIET = (TIMED, "energy", "idle")
 """Phases in which nothing else shall take the machine's time."""
 SILENCE = {"event": "tick"}
 """What `events` yields when nothing was said for a while, so that the parent can show that time passes."""

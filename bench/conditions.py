@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from bench.collector.energy import Window, extremes, grown
+from bench.collector.host_memory import SOON_NS
 from bench.collector.sampling import Recording
 from bench.collector.series import Floats, Series
 from bench.launch import Launch
@@ -22,8 +23,6 @@ HEAT = ("therm", "prochot")
 """In the names of reasons for slowing down that cooling mends; a power limit is a setting, and a covariate."""
 LEAST_FLAGS = 2
 T = TypeVar("T")
-SOON_NS = 1_000_000_000
-"""Memory that is read later than this after a moment is not that moment's."""
 
 
 def of_case(index: int, launch: Launch) -> list[Condition]:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.asked import Names, measuring, options_told, told_of
+from bench.cli.asked import measuring, options_told, told_of
 from bench.cli.compare import margin_of
 from bench.cli.display import display
+from bench.cli.names import Names
 from bench.cli.run import exit_code
 from bench.cli.turns import Turns, by_turns
 from bench.errors import UsageError
 from bench.results.location import locate_store
-from bench.results.record import Record
 from bench.results.store import Store
 
 if TYPE_CHECKING:
@@ -45,12 +44,7 @@ def ab(
     text_b: str,
     pairs: int | None,
     margin: str,
-    timeout: str | None,
-    idle: str,
-    max_wait: str,
-    cool_to: float | None,
-    host: Path | None,
-    model_files: tuple[Path, ...],
+    waiting: dict[str, Any],
     results: str | None,
     as_json: bool,
     **common: Any,
@@ -67,7 +61,7 @@ def ab(
     looks = (pairs,) if pairs else LOOKS
     shared = {
         "budget_s": None,
-        **told_of(timeout=timeout, idle=idle, max_wait=max_wait, cool_to=cool_to, host=host, model_files=model_files),
+        **told_of(**waiting),
         "command": shlex.join(["bench", *sys.argv[1:]]),
     }
     common |= {"weights": "synthetic", "launches": looks[-1]}
@@ -82,15 +76,14 @@ def _measured(
     told: tuple[dict[str, Any], dict[str, Any]], store: Store, level_at: Mapping[int, float], margin: float
 ) -> tuple[Turns, Sides]:
     """Pairs until every row is decided or the last look was taken; `level_at` is the interval's at each look."""
-    from bench.comparing import Sides, compared
+    from bench.comparing import Sides
 
     found = Sides(rows=(), only_a=(), only_b=())
     with display() as watcher:
 
         def enough(look: int, turns: Turns) -> bool:
             nonlocal found
-            a, b = _counting(turns.a), _counting(turns.b)
-            found = compared(a, b, margin=margin, level=level_at[look], in_pairs=True)
+            found = turns.compared(margin=margin, level=level_at[look])
             for row in found.rows:
                 verdict = row.comparison.verdict if row.comparison else row.refused
                 watcher.say(f"{look} pairs: {row.model} {row.workload}: {verdict}")
@@ -104,19 +97,14 @@ def _show(turns: Turns, found: Sides, words: tuple[str, str], margin: float, as_
     from bench.reports import verdicts
 
     a, b = (
-        verdicts.Asked(words=text, launches=len({record.launch_id for record in _counting(of)}))
-        for text, of in zip(words, (turns.a, turns.b), strict=True)
+        verdicts.Asked(words=text, launches=len({record.launch_id for record in of}))
+        for text, of in zip(words, turns.counting, strict=True)
     )
     heading = verdicts.Heading(a=a, b=b, margin=margin)
     if as_json:
         click.echo(verdicts.render_json(found, heading, ab_id=turns.ab_id, order=list(turns.order)))
     elif found.rows:
         click.echo(verdicts.render_terminal(found, heading, color=sys.stdout.isatty()), nl=False)
-
-
-def _counting(records: list[Record]) -> list[Record]:
-    """Those that have something to say; the others were told when they were committed."""
-    return [record for record in records if record.status in ("ok", "unproven")]
 
 
 def _told(text: str, flag: str, common: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import wraps
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -13,37 +15,68 @@ import msgspec
 from bench import registry
 from bench.api import Backend
 from bench.artifacts.imported import model_name, open_weights
+from bench.cli.display import Lines, Terminal
+from bench.cli.planned import Due, default_timeout_s, due_of
 from bench.environments.host_file import locate_host_file, read_host_file, read_meter
 from bench.environments.interpreter import Interpreter
 from bench.errors import UsageError
 from bench.plan import Plan, Request, make_plan
 from bench.preparing import Settings
+from bench.results.journal import Journal
+from bench.results.store import Store
+from bench.runner import Observe, Sweep, planned_keys
+from bench.situation import Part
 from bench.spec import Resolved, definition_hash, load_catalog
 from bench.types import SYNTHETIC
 from bench.units import parse_duration
+from bench.watching import Sensors
 
 WAITING = ("idle_s", "max_wait_s", "cool_to_c")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What is to be executed, how, and by which adapters."""
+    """What is to be executed, how, and by which adapters; `told` is what the journal keeps of it."""
 
+    told: Mapping[str, Any]
     request: Request
     plan: Plan
     settings: Settings
     adapters: Mapping[str, Backend]
 
+    @property
+    def keys(self) -> list[str]:
+        """All that is planned, as a journal names it."""
+        return planned_keys(self.plan, self.settings)
 
-class Names(click.ParamType[tuple[str, ...]]):
-    """A comma-separated list."""
+    def due(self, missing: Collection[str]) -> tuple[Due, ...]:
+        """The load groups of which `missing` keys are to be executed, with what they need."""
+        return due_of(self.plan, self.adapters, self.settings, missing)
 
-    name = "A[,B…]"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        if isinstance(value, tuple):
-            return value
-        return tuple(part.strip() for part in value.split(",") if part.strip())
+    def sweep(
+        self,
+        due: Sequence[Due],
+        store: Store,
+        journal: Journal,
+        watcher: Terminal | Lines,
+        observe: Observe,
+        *,
+        sensors: Sensors | None = None,
+        part: Part | None = None,
+    ) -> Sweep:
+        """The sweep that executes what `due` told, within the time limit that was given or that this asks for."""
+        return Sweep(
+            plan=self.plan,
+            settings=replace(self.settings, timeout_s=self.told["timeout_s"] or default_timeout_s(due)),
+            store=store,
+            journal=journal,
+            watcher=watcher,
+            observe=observe,
+            command=self.told["command"],
+            adapters=self.adapters,
+            sensors=sensors,
+            part=part,
+        )
 
 
 MEASURING = (
@@ -60,10 +93,16 @@ MEASURING = (
 
 
 def measuring(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of all commands that measure; all but `--results` go to `told_of`."""
+    """The options of all commands that measure; all but `--results` come as `waiting`, for `told_of(**waiting)`."""
+    names = tuple(signature(told_of).parameters)
+
+    @wraps(command)
+    def grouped(**given: Any) -> Any:
+        return command(waiting={name: given.pop(name) for name in names}, **given)
+
     for option in reversed(MEASURING):
-        command = option(command)
-    return command
+        grouped = option(grouped)
+    return grouped
 
 
 def told_of(
@@ -108,6 +147,7 @@ def understood(told: Mapping[str, Any]) -> Asked:
         targets={adapter.name: registry.target(name) for name, adapter in asked_for.items()},
     )
     return Asked(
+        told=told,
         request=request,
         plan=make_plan(request, catalog, asked_for),
         settings=settings,

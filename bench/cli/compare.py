@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import click
 
+from bench.cli.selection import passed_over
 from bench.errors import StoreError, UsageError
 from bench.reports.render import plain_text
 from bench.results.annotations import Annotations
@@ -81,7 +82,7 @@ class _Damaged:
 
     def __call__(self, error: StoreError) -> None:
         if str(error) not in self._told:
-            click.echo(f"bench: passed over: {error}", err=True)
+            passed_over(error)
         self._told.add(str(error))
 
 

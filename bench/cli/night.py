@@ -12,7 +12,8 @@ import click
 from bench.cli.display import Lines, Terminal, display
 from bench.cli.night_work import Work
 from bench.cli.run import exit_code
-from bench.errors import StoreError, UsageError
+from bench.cli.selection import passed_over
+from bench.errors import UsageError
 from bench.nightly.diary import Diary
 from bench.nightly.formats import render_json, render_junit
 from bench.nightly.judging import alarm
@@ -51,10 +52,10 @@ def spend_night(
     diary = Diary.tonight(store, entries)
     with display() as watcher:
         executor = make_executor(store, diary, watcher, shared)
-        annotations = Annotations.of(store, _unreadable)
+        annotations = Annotations.of(store, passed_over)
         try:
             findings = spend(
-                plan, entries, executor, lambda: store.records(unreadable=_unreadable), annotations, now_utc()
+                plan, entries, executor, lambda: store.records(unreadable=passed_over), annotations, now_utc()
             )
         except KeyboardInterrupt:
             watcher.say(f"interrupted; what is measured is kept in {store.root}; the same command goes on")
@@ -90,7 +91,3 @@ def _write(path: Path | None, text: str) -> None:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"cannot be written: {error.strerror or error}", where=str(path)) from error
-
-
-def _unreadable(error: StoreError) -> None:
-    click.echo(f"bench: passed over: {error}", err=True)

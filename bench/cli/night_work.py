@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from bench import registry
 from bench.cli.asked import understood
 from bench.cli.display import Lines, Terminal
-from bench.cli.planned import check_plan, default_timeout_s, due_of
+from bench.cli.planned import check_plan
 from bench.cli.run import say
-from bench.cli.turns import Turns, by_turns
+from bench.cli.turns import by_turns
 from bench.errors import PrerequisiteError
 from bench.nightly.diary import Diary
 from bench.nightly.night import Suspect
 from bench.nightly.plan import Entry
 from bench.plan import case_key
-from bench.reports.metrics import headline
-from bench.reports.summary import summarize
 from bench.results.journal import Journal
 from bench.results.record import Record
 from bench.results.store import Store
-from bench.runner import Sweep, planned_keys
 from bench.types import Case
 
 
@@ -37,30 +34,18 @@ class Work:
 
     def execute(self, entry: Entry) -> list[Record]:
         """Tonight's records of `entry`; what an interrupted night had begun is gone on with."""
-        told = {**self.shared, "request": asdict(entry.request), "python": entry.python, "budget_s": None}
-        asked = understood(told)
-        keys = planned_keys(asked.plan, asked.settings)
-        if sweep_id := self.diary.sweep_of(entry):
-            journal = Journal.open(self.store, sweep_id)
-        else:
-            check_plan(due_of(asked.plan, asked.adapters, asked.settings, set(keys)))
+        asked = understood(self._told(entry, asdict(entry.request)))
+        sweep_id = self.diary.sweep_of(entry)
+        journal = Journal.open(self.store, sweep_id) if sweep_id else None
+        due = asked.due(journal.missing() if journal else asked.keys)
+        if journal is None:
+            check_plan(due)
             self.store.check_writable()
-            journal = Journal.create(self.store, {**told, "night_id": self.diary.night_id}, keys)
+            journal = Journal.create(self.store, {**asked.told, "night_id": self.diary.night_id}, asked.keys)
             self.diary.began(entry, journal.sweep_id)
         with journal.held():
             if not journal.finished:
-                due = due_of(asked.plan, asked.adapters, asked.settings, set(journal.missing()))
-                settings = replace(asked.settings, timeout_s=told["timeout_s"] or default_timeout_s(due))
-                Sweep(
-                    plan=asked.plan,
-                    settings=settings,
-                    store=self.store,
-                    journal=journal,
-                    watcher=self.watcher,
-                    observe=lambda record: say(self.watcher, record, self.store),
-                    command=told["command"],
-                    adapters=asked.adapters,
-                ).execute()
+                asked.sweep(due, self.store, journal, self.watcher, self._observe).execute()
             return journal.records()
 
     def confirm(self, series: Suspect) -> list[float]:
@@ -74,12 +59,19 @@ class Work:
                 cause="it was changed in place, or the machine was",
                 remedy="keep the old one beside the new (`bench setup`, the host file's python and prefix)",
             )
-        told = {**self.shared, "request": self._request(series), "python": series.entry.python, "budget_s": None}
+        told = self._told(series.entry, self._request(series))
         before = {**told, "python": None, "interpreter": {"python": good.python, "prefix": good.prefix}}
         turns = by_turns((before, told), self.store, self.watcher, (series.pairs,), lambda look, turns: True)
-        ratios = _ratios(turns)
+        ratios = [new / old for row in turns.compared().rows for old, new in zip(row.a, row.b, strict=True)]
         self.diary.confirmed(series.series.key, ratios)
         return ratios
+
+    def _told(self, entry: Entry, request: dict[str, Any]) -> dict[str, Any]:
+        """What the journal of `request`, one of `entry`, is told."""
+        return {**self.shared, "request": request, "python": entry.python, "budget_s": None}
+
+    def _observe(self, record: Record) -> None:
+        say(self.watcher, record, self.store)
 
     def _request(self, suspect: Suspect) -> dict[str, Any]:
         """The one case of the entry whose record is suspected."""
@@ -96,22 +88,11 @@ class Work:
         }
 
     def _case(self, entry: Entry, record: Record) -> Case:
-        told = {**self.shared, "request": asdict(entry.request), "python": entry.python, "budget_s": None}
         wanted = (record.info.case_key or "").partition("/")[0]
-        for group in understood(told).plan.groups:
+        for group in understood(self._told(entry, asdict(entry.request))).plan.groups:
             for case in group.cases:
                 if case_key(case) == wanted:
                     return case
         raise PrerequisiteError(
             "its case is not in the plan any more", where=entry.where, remedy="execute the plan again"
         )
-
-
-def _ratios(turns: Turns) -> list[float]:
-    """B / A of each pair of which both sides were measured."""
-    a, b = ({each.info.launch_index: value for each in of if (value := _value(each))} for of in (turns.a, turns.b))
-    return [b[index] / a[index] for index in sorted(a.keys() & b.keys(), key=lambda index: index or 0)]
-
-
-def _value(record: Record) -> float | None:
-    return summarize(record)[headline(record.identity.workload)].value if record.status in ("ok", "unproven") else None

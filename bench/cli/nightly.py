@@ -7,10 +7,12 @@ import shlex
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
-from bench.cli.asked import Names, measuring, told_of
+from bench.cli.asked import measuring, told_of
+from bench.cli.names import Names
 from bench.nightly.plan import check, chosen, github_matrix, read_plan
 from bench.results.location import locate_store
 from bench.results.store import Store
@@ -36,12 +38,7 @@ def nightly(
     summary: Path | None,
     junit: Path | None,
     as_json: bool,
-    timeout: str | None,
-    idle: str,
-    max_wait: str,
-    cool_to: float | None,
-    host: Path | None,
-    model_files: tuple[Path, ...],
+    waiting: dict[str, Any],
     results: str | None,
 ) -> int:
     """Execute the cases of PLAN.toml and hold each series against its last 30 nights.
@@ -57,9 +54,9 @@ def nightly(
     from bench.cli.night import Outputs, spend_night  # scipy, which may be missing, and --emit needs none
 
     shared = {
-        **told_of(timeout=timeout, idle=idle, max_wait=max_wait, cool_to=cool_to, host=host, model_files=model_files),
+        **told_of(**waiting),
         "command": shlex.join(["bench", *sys.argv[1:]]),
     }
-    check(entries, load_catalog(model_files))
+    check(entries, load_catalog(waiting["model_files"]))
     outputs = Outputs(summary=summary, junit=junit, as_json=as_json)
     return spend_night(read, entries, Store(locate_store(results)), outputs, shared=shared, strict=strict)

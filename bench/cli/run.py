@@ -6,16 +6,17 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from bench.cli.asked import Names, duration, measuring, options_told, told_of, understood
+from bench.cli.asked import duration, measuring, options_told, told_of, understood
 from bench.cli.display import Lines, Terminal, display
-from bench.cli.planned import check_plan, default_timeout_s, due_of, print_plan, too_short
+from bench.cli.names import Names
+from bench.cli.planned import check_plan, print_plan, too_short
 from bench.cli.resume import cases_told, check_same, interrupted_sweep, resume_command
 from bench.errors import CaseError, InvalidMeasurement, PrerequisiteError, UsageError
 from bench.reports.render import render_terminal
@@ -25,7 +26,7 @@ from bench.results.journal import Journal
 from bench.results.location import locate_store
 from bench.results.record import Record
 from bench.results.store import Store
-from bench.runner import Sweep, planned_keys
+from bench.runner import Sweep
 from bench.types import SYNTHETIC
 
 
@@ -54,13 +55,8 @@ def run(
     isa: str | None,
     options: tuple[str, ...],
     budget: str | None,
-    timeout: str | None,
-    idle: str,
-    max_wait: str,
-    cool_to: float | None,
     python: str | None,
-    host: Path | None,
-    model_files: tuple[Path, ...],
+    waiting: dict[str, Any],
     results: str | None,
     as_json: bool,
     only_plan: bool,
@@ -87,7 +83,7 @@ def run(
             "options": options_told([*options, f"isa={isa}"] if isa else options),
         },
         "budget_s": duration("--budget", budget) if budget else None,
-        **told_of(timeout=timeout, idle=idle, max_wait=max_wait, cool_to=cool_to, host=host, model_files=model_files),
+        **told_of(**waiting),
         "python": python,
         "command": shlex.join(["bench", *sys.argv[1:]]),
     }
@@ -99,26 +95,24 @@ def _sweep(
 ) -> int:
     """Plan what was told, check that it fits, and execute what `journal` misses of it; None: all, with a new one."""
     asked = understood(told)
-    plan, settings, adapters = asked.plan, asked.settings, asked.adapters
-    keys = planned_keys(plan, settings)
     if journal:
-        check_same(journal, plan, keys)
-    missing = set(journal.missing() if journal else keys)
-    due = due_of(plan, adapters, settings, missing)
+        check_same(journal, asked.plan, asked.keys)
+    missing = set(journal.missing() if journal else asked.keys)
+    due = asked.due(missing)
     if only_plan:
-        print_plan(plan, due, missing)
+        print_plan(asked.plan, due, missing)
     check_plan(due)
     if told["timeout_s"] and (warning := too_short(due, told["timeout_s"])):
         click.echo(warning, err=True)
     if only_plan:
         return 0
-    settings = replace(settings, timeout_s=told["timeout_s"] or default_timeout_s(due))
-    start = partial(Sweep, plan=plan, settings=settings, store=store, command=told["command"], adapters=adapters)
+    start = partial(asked.sweep, due, store)
     if journal:
         click.echo(f"resumes `{told['command']}`: other flags of this call are not looked at", err=True)
         return _execute(partial(start, journal=journal), store, as_json, goes_on)
     store.check_writable()
-    journal = Journal.create(store, {**told, "request": asdict(asked.request), "cases": cases_told(plan)}, keys)
+    kept = {**told, "request": asdict(asked.request), "cases": cases_told(asked.plan)}
+    journal = Journal.create(store, kept, asked.keys)
     with journal.held():
         return _execute(partial(start, journal=journal), store, as_json, goes_on)
 

@@ -7,12 +7,17 @@ from typing import Any, get_args
 
 import click
 
-from bench.cli.asked import Names
+from bench.cli.names import Names
 from bench.errors import StoreError, unknown_name
 from bench.reports.table import latest
 from bench.results.record import Record
 from bench.results.schema import Status
 from bench.results.store import Store
+
+
+def passed_over(error: StoreError) -> None:
+    """Say that something of a store cannot be read; the others follow."""
+    click.echo(f"bench: passed over: {error}", err=True)
 
 
 def selectors(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -71,8 +76,5 @@ def found(
             and (not published or record.info.redacted)
         )
 
-    def unreadable(error: StoreError) -> None:
-        click.echo(f"bench: passed over: {error}", err=True)
-
-    records = list(store.records(wanted, unreadable))
+    records = list(store.records(wanted, passed_over))
     return records if everything else latest(records)

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from bench.errors import UsageError
-from bench.results.durable import sync, write_new
+from bench.results.durable import publish, write_new
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -21,8 +21,7 @@ def write_whole(path: Path, data: bytes) -> None:
         write_new(aside, data)
         if final.exists():
             shutil.copymode(final, aside)
-        aside.replace(final)
-        sync(final.parent)
+        publish(aside, final)
     except OSError as error:
         raise UsageError(f"cannot be written: {error.strerror or error}", where=str(path)) from error
     finally:

@@ -13,10 +13,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.collector.contention import TIMED
+
 PERIOD_S = 0.05
 SOON_NS = 1_000_000_000
 """What is read later than this after a moment is not that moment's."""
-LOADING, TIMED = "open", "measure"
+LOADING = "open"
 COUNTED = (LOADING, "first-step", "warm-up", TIMED)
 """Phases in which the process holds the model and what a workload needs, and no buffers of gate or probe."""
 

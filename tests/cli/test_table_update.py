@@ -114,7 +114,7 @@ def test_what_fails_to_be_written_leaves_what_was_there(page: Path, monkeypatch:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    for name in ("bench.cli.writing.write_new", "pathlib.Path.replace"):
+    for name in ("bench.cli.writing.write_new", "bench.cli.writing.publish"):
         with monkeypatch.context() as patch:
             patch.setattr(name, full)
             with pytest.raises(UsageError, match=r"PAGE\.md: cannot be written: No space left"):
