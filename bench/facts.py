@@ -38,13 +38,15 @@ class PhaseFacts:
     """Effective precision of one phase: what the inputs of the matrix products are rounded to, and the arithmetic.
 
     `kernels` maps a kind of work ("matmul", "attention", "embedding") to the kernel that does it. `attention_sums` is
-    the type that attention adds weighted values up in, position by position, where it is another than `compute`.
+    the type that attention adds weighted values up in, position by position, where it is another than `compute`;
+    `product_results` the type that all products give, attention's too, where it is another.
     """
 
     activations: Activations
     compute: Compute
     kernels: dict[str, str] = field(default_factory=dict)
     attention_sums: Literal["f16"] | None = None
+    product_results: Literal["f16"] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +117,10 @@ def precision_class(phase: PhaseFacts, kv_cache: str) -> str:
         base = f"a16-{phase.activations}"
     if base == "a16-f16" and phase.attention_sums == "f16":  # beside all other roundings it does not show
         base += "+sum16"
+    if base == "a16-f16" and phase.product_results == "f16":
+        base += "+out16"
+    if base == "f32" and kv_cache == "f16":  # beside all other roundings it does not show
+        base += "+kv16"
     half = f"+{phase.compute}" if base.startswith("a8-") and phase.compute != "f32" else ""
     return base + half + ("+kv8" if kv_cache in ("u8", "i8", "q8_0") else "")
 

@@ -110,14 +110,14 @@ class Onnx:
     def prepare(self, case: Case, artifact: Artifact, into: Path, progress: Progress) -> Prepared:
         """Write `weights.bin` and the graphs `native.onnx` and `exact.onnx` over it."""
         with missing_imports(RUNTIME, where="backend onnx", remedy=REMEDY):
-            from backends.onnx import graph, weights
+            from backends.onnx import contrib, weights
         if artifact.scheme not in SCHEMES:
             raise CaseError(f"scheme {artifact.scheme} is not wired", phase="prepare", where="backend onnx")
-        stored = weights.write(artifact, into / graph.WEIGHTS_FILE, progress)
-        files = [graph.WEIGHTS_FILE]
+        stored = weights.write(artifact, into / weights.WEIGHTS_FILE, progress)
+        files = [weights.WEIGHTS_FILE]
         for fidelity, level in ACCURACY_LEVELS.items():
             files.append(f"{fidelity}.onnx")
-            (into / files[-1]).write_bytes(graph.build(artifact.arch, stored, level).SerializeToString())
+            (into / files[-1]).write_bytes(contrib.build(artifact.arch, stored, level).SerializeToString())
         notes = {"arch": asdict(artifact.arch), "inv_freq": artifact.inv_freq().tolist()}
         return Prepared(path=str(into), files=tuple(files), notes=notes)
 

@@ -89,7 +89,7 @@ class OnnxSession:
         from backends.onnx import graph, weights
 
         stored = graph.stored_in(graph.load(self._path))
-        return weights.read_back(stored, self._path.with_name(graph.WEIGHTS_FILE), self._arch, tensor)
+        return weights.read_back(stored, self._path.with_name(weights.WEIGHTS_FILE), self._arch, tensor)
 
     def close(self) -> None:
         self._bindings.clear()

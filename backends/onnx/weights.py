@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from bench.api import GROUP, Q4_BLOCK, Artifact, Codes, Progress, stored_blocks
 from bench.types import Arch
 
+WEIGHTS_FILE = "weights.bin"
 PAGE_BYTES = 4096
 """Each tensor starts on a page, so that ONNX Runtime can map it instead of reading it."""
 
@@ -27,6 +28,8 @@ TABLE = "token_embd.weight"
 """The embedding as the lookup takes it: two-dimensional."""
 
 HEAD = "output.weight"
+INT4 = "int4"
+"""Signed, two in a byte, the first one low: numpy has no such type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +42,14 @@ class Stored:
 
     @property
     def size_bytes(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+        count = int(np.prod(self.shape, dtype=np.int64))
+        return count // 2 if self.dtype == INT4 else count * np.dtype(self.dtype).itemsize
 
-    def read(self, path: Path) -> npt.NDArray[Any]:
-        """A read-only memory map of the tensor's bytes in `path`."""
-        return np.memmap(path, dtype=self.dtype, mode="r", offset=self.offset, shape=self.shape)
+    def mapped(self, path: Path, mode: Literal["r", "r+"] = "r") -> np.memmap[Any, Any]:
+        """A memory map of the tensor's bytes in `path`; INT4 as bytes of two along the last axis."""
+        if self.dtype == INT4:
+            return np.memmap(path, np.uint8, mode, self.offset, (*self.shape[:-1], self.shape[-1] // 2))
+        return np.memmap(path, self.dtype, mode, self.offset, self.shape)
 
 
 def parts(arch: Arch) -> dict[str, tuple[tuple[str, int], ...]]:
@@ -160,10 +166,10 @@ def _unpack4(pairs: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
 
 def _codes(stored: Mapping[str, Stored], path: Path, name: str, start: int, stop: int) -> Codes:
     entry = stored[name]
-    numbers = entry.read(path)[start:stop]
+    numbers = entry.mapped(path)[start:stop]
     if name + SCALES not in stored:
         return Codes("f16" if entry.dtype == "<f2" else "f32", numbers)
-    scales = stored[name + SCALES].read(path)[start:stop].astype(np.float16)
+    scales = stored[name + SCALES].mapped(path)[start:stop].astype(np.float16)
     groups = scales.shape[1]
     blocks = numbers.reshape(numbers.shape[0], groups, -1)
     if blocks.shape[-1] == GROUP:

@@ -64,7 +64,7 @@ class _Pass:
         hidden = self.hidden if keep is None else self.hidden[:, -keep:]
         normed = self._normed(hidden, "output_norm.weight")
         for _, block in self._products(self.head, self._linear_inputs(normed)):
-            yield self._activations(block)
+            yield self._activations(self._product_results(block))
 
     def _layer(self, prefix: str) -> None:
         arch = self.arch
@@ -111,7 +111,7 @@ class _Pass:
         value = value.transpose(0, 2, 1, 3)[:, :, None]
         mixed = np.empty_like(query)
         for start, stop in row_ranges(positions, 4 * classes * arch.heads * positions, SCORE_BYTES):
-            scores = self._activations(query[..., start:stop, :] @ key[..., :stop])
+            scores = self._activations(self._product_results(query[..., start:stop, :] @ key[..., :stop]))
             scores += np.triu(np.full((stop - start, stop), -np.inf, np.float32), k=start + 1)
             summed = {
                 index: mixed_f16(scores[index], value[index, ..., :stop, :])
@@ -122,6 +122,7 @@ class _Pass:
             mixed[..., start:stop, :] = weights @ value[..., :stop, :]
             for index, rows in summed.items():
                 mixed[index, ..., start:stop, :] = rows
+        mixed = self._product_results(mixed)
         return self._activations(mixed.transpose(0, 3, 1, 2, 4).reshape(classes, positions, arch.q_rows))
 
     def _linear(self, name: str, inputs: Float32) -> Float32:
@@ -130,7 +131,7 @@ class _Pass:
         out = np.empty((*inputs.shape[:2], rows), np.float32)
         for start, block in self._products(name + ".weight", inputs):
             out[..., start : start + block.shape[-1]] = block
-        return self._activations(out)
+        return self._activations(self._product_results(out))
 
     def _products(self, name: str, inputs: Float32) -> Iterator[tuple[int, Float32]]:
         """(first row, [classes, positions, rows]) of `inputs` times a range of the matrix's rows."""
@@ -155,6 +156,9 @@ class _Pass:
 
     def _linear_inputs(self, values: Float32) -> Float32:
         return self._rounded(PrecisionClass.linear_input, values)
+
+    def _product_results(self, values: Float32) -> Float32:
+        return self._rounded(PrecisionClass.product_result, values)
 
     def _attention_inputs(self, values: Float32) -> Float32:
         return self._rounded(PrecisionClass.attention_input, values)

@@ -5,7 +5,8 @@ Class ids are those of bench.facts.precision_class: `f32`, `f16`, `bf16` (every 
 per step; everything else in float32, or with `+f16` and `+bf16` held in that type before), `a16-f16`, `a16-bf16` (only
 the inputs of products are rounded to that type, with f16 the cached keys and values too: they are inputs of
 attention's), each alone or with `+kv8` (keys and values cached in asymmetric uint8, one scale per token and head).
-`a16-f16+sum16` is `a16-f16` where attention also adds up in float16, one position after the other.
+`a16-f16+sum16` is `a16-f16` where attention also adds up in float16, one position after the other; `a16-f16+out16` is
+`a16-f16` where the products' results are rounded to float16 too. `f32+kv16` rounds cached keys and values alone.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from bench.api import GROUP
 from bench.facts import Activations, Compute, PhaseFacts, precision_class
 from bench.types import Float32
 
-KV8 = "+kv8"
-SUM16 = "+sum16"
+KV8, KV16 = "+kv8", "+kv16"
+SUM16, OUT16 = "+sum16", "+out16"
 CLASSES: tuple[str, ...] = (
     *dict.fromkeys(
         precision_class(PhaseFacts(activations=activations, compute=compute), kv_cache)
@@ -29,6 +30,8 @@ CLASSES: tuple[str, ...] = (
         if activations != "a8-g256" and (compute == "f32" or activations != "a8-tensor")
     ),
     "a16-f16" + SUM16,
+    "a16-f16" + OUT16,
+    "f32" + KV16,
 )
 """Every class that is predicted, the plain ones first. Nothing known computes `a8-tensor` in half precision, and
 `a8-g256` belongs to weights that only others' files have."""
@@ -75,7 +78,11 @@ class PrecisionClass:
         """[positions, heads, head_dim] of keys or values as attention reads them back."""
         if self.id.endswith(KV8):
             return round_kv8(values)
-        return _round_f16(values) if "a16-f16" in self._parts else values
+        return _round_f16(values) if "a16-f16" in self._parts or self.id.endswith(KV16) else values
+
+    def product_result(self, values: Float32) -> Float32:
+        """What a product gives, attention's too."""
+        return _round_f16(values) if self.id.endswith(OUT16) else values
 
     @property
     def sums_f16(self) -> bool:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from bench.errors import PrerequisiteError
 from bench.types import Float32, Int32
 
-REFERENCE_VERSION = 4
+REFERENCE_VERSION = 5
 IDS_NAME, LOGITS_NAME, ERRORS_NAME, PREDICTED_NAME = "ids.npy", "logits.npy", "errors.npy", "predicted.json"
 SAMPLED = 512
 """Columns of the vocabulary whose predicted errors are kept, to compare directions with."""

@@ -195,7 +195,7 @@ def parts(folder: Path, arch: Arch, tensor: str) -> list[npt.NDArray[Any]]:
 
 
 def mapped(folder: Path, entry: weights.Stored) -> npt.NDArray[Any]:
-    path = folder / graph.WEIGHTS_FILE
+    path = folder / weights.WEIGHTS_FILE
     return np.memmap(path, dtype=entry.dtype, mode="r+", offset=entry.offset, shape=entry.shape)
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from backends.onnx import Onnx, graph, providers
 from backends.onnx.failures import translated
-from backends.onnx.weights import PAGE_BYTES
+from backends.onnx.weights import PAGE_BYTES, WEIGHTS_FILE
 from bench.artifacts.reader import open_artifact
 from bench.artifacts.synthesize import synthesize
 from bench.attest import misplaced
@@ -129,7 +129,7 @@ def test_open_and_prepare_without_the_runtime_are_refused(
 ) -> None:
     for name in ("onnx", "onnxruntime"):
         monkeypatch.setitem(sys.modules, name, None)
-    for name in ("session", "graph", "providers"):
+    for name in ("session", "graph", "building", "contrib", "providers"):
         monkeypatch.delitem(sys.modules, f"backends.onnx.{name}", raising=False)
         monkeypatch.delattr(sys.modules["backends.onnx"], name, raising=False)
     with pytest.raises(PrerequisiteError, match="pip install"):
@@ -250,8 +250,8 @@ def test_damaged_files_are_a_case_error(prepared: Prepared, tmp_path: Path) -> N
         Onnx().open(group(), replace(prepared, path=str(tmp_path)))
     assert caught.value.phase == "open" and "cache verify" in str(caught.value)
     (tmp_path / "native.onnx").write_bytes((Path(prepared.path) / "native.onnx").read_bytes())
-    weights = (Path(prepared.path) / graph.WEIGHTS_FILE).read_bytes()
-    (tmp_path / graph.WEIGHTS_FILE).write_bytes(weights[: len(weights) // 2])
+    weights = (Path(prepared.path) / WEIGHTS_FILE).read_bytes()
+    (tmp_path / WEIGHTS_FILE).write_bytes(weights[: len(weights) // 2])
     with pytest.raises(CaseError) as caught:
         Onnx().open(group(), replace(prepared, path=str(tmp_path)))
     assert "prepared graph cannot be loaded" in str(caught.value)
