@@ -8,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from backends.onnx.exporting import Exporting
 from backends.onnx.packages import CPU, PACKAGES, package_of
 from bench.api import Artifact, Progress
 from bench.errors import CaseError, missing_imports, unknown_name
@@ -38,7 +39,7 @@ RUNTIME = "ONNX Runtime or onnx"
 REMEDY = "pip install 'onnxruntime>=1.24' 'onnx>=1.21'"
 
 
-class Onnx:
+class Onnx(Exporting):
     """The adapter; importing it loads no runtime."""
 
     name = "onnx"
