@@ -105,10 +105,11 @@ def _stepping(case: Case) -> str:
 
 
 def _vendors(graphs: Mapping[str, onnx.ModelProto]) -> str:
+    names = " and with ".join(name.removesuffix(".onnx") for name in graphs)
     parts = [
         "## Compilers\n\nTaken from what makers and users published. **Nobody here has executed any of these**: none "
         "of the hardware was at hand, nor is it known of each whether it reads weights that lie beside the graph. To "
-        f"be executed in this folder, with {' and with '.join(name.removesuffix('.onnx') for name in graphs)} for GRAPH.\n"
+        f"be executed in this folder, with {names} for GRAPH.\n"
     ]
     for vendor in VENDORS:
         call = "\n".join(f"    {line}" for line in vendor.call.splitlines())
