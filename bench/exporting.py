@@ -106,7 +106,7 @@ def _needed_bytes(case: Case, exporter: Exporter, final: Path) -> int:
 @contextmanager
 def _log(final: Path) -> Iterator[Path]:
     """A file for what the worker prints; it stays, and the error names it, where the worker failed."""
-    log = final.with_name(f"{final.name}.log")
+    log = final.with_name(f"{final.name}.{os.getpid()}.log")  # a name that nobody else gives a file
     try:
         yield log
     except CaseError as error:
