@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     from backends.onnx.session import OnnxSession
 
 SCHEMES = ("int8", "int4", "fp16")
-ACCURACY_LEVELS = {"native": 4, "exact": 0}
-"""MatMulNBits' accuracy_level: 4 is what onnxruntime-genai ships, 0 computes in float32."""
 REQUIRED = ("onnxruntime>=1.24", "onnx>=1.21")
 DOWNLOAD_BYTES, DISK_BYTES = 50_000_000, 210_000_000
 RESIDENT = {"int8": 40 / 34, "int4": 24 / 18, "fp16": 2.2}
@@ -42,7 +39,7 @@ class Onnx:
     """The adapter; importing it loads no runtime."""
 
     name = "onnx"
-    builder = 1
+    builder = 2
     computes = True
     provider = CPU
     options: Mapping[str, Option] = {
@@ -110,22 +107,17 @@ class Onnx:
     def prepare(self, case: Case, artifact: Artifact, into: Path, progress: Progress) -> Prepared:
         """Write `weights.bin` and the graphs `native.onnx` and `exact.onnx` over it."""
         with missing_imports(RUNTIME, where="backend onnx", remedy=REMEDY):
-            from backends.onnx import contrib, weights
+            from backends.onnx import preparing
         if artifact.scheme not in SCHEMES:
             raise CaseError(f"scheme {artifact.scheme} is not wired", phase="prepare", where="backend onnx")
-        stored = weights.write(artifact, into / weights.WEIGHTS_FILE, progress)
-        files = [weights.WEIGHTS_FILE]
-        for fidelity, level in ACCURACY_LEVELS.items():
-            files.append(f"{fidelity}.onnx")
-            (into / files[-1]).write_bytes(contrib.build(artifact.arch, stored, level).SerializeToString())
-        notes = {"arch": asdict(artifact.arch), "inv_freq": artifact.inv_freq().tolist()}
-        return Prepared(path=str(into), files=tuple(files), notes=notes)
+        return preparing.prepare(artifact, case.options.get("dialect", "contrib"), into, progress)
 
     def open(self, group: LoadGroup, prepared: Prepared) -> OnnxSession:
         """Load on the provider and device asked for, or refuse with PrerequisiteError or CaseError."""
         with missing_imports(RUNTIME, where="backend onnx", remedy=REMEDY):
-            from backends.onnx.session import OnnxSession
-        return OnnxSession(group, prepared)
+            from backends.onnx.session import OnnxSession, StaticSession
+        kind = StaticSession if group.first.options.get("shapes") == "static" else OnnxSession
+        return kind(group, prepared)
 
     def mover(self, case: Case) -> None:
         """No provider lets Python move memory inside its device."""

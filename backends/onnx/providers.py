@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ def devices() -> tuple[Device, ...]:
     return tuple(found)
 
 
-def open_session(path: Path, case: Case) -> tuple[Any, Device]:
+def open_session(path: Path | bytes, case: Case, dims: Mapping[str, int] | None = None) -> tuple[Any, Device]:
     """The graph in `path` on the provider and device of `case`, and that device.
 
     Raises PrerequisiteError where either is not there, and whatever the runtime raises while loading.
@@ -70,15 +70,21 @@ def open_session(path: Path, case: Case) -> tuple[Any, Device]:
     if told and index >= len(entries):
         raise _no_device(provider, case.device, len(entries))
     options = _session_options(case)
+    for name, size in (dims or {}).items():
+        options.add_free_dimension_override_by_name(name, size)
+    if case.fidelity == "exact":
+        options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "0")
     asked: list[Any] | None = None
     if provider in ort.get_available_providers():
         asked = [provider] if provider == CPU else [(provider, {"device_id": str(index)} if case.device else {})]
     else:
         options.add_provider_for_devices([entries[index]], {})
-    session = ort.InferenceSession(str(path), options, providers=asked, enable_fallback=0)
+    session = ort.InferenceSession(
+        path if isinstance(path, bytes) else str(path), options, providers=asked, enable_fallback=0
+    )
     if provider not in session.get_providers():
         raise PrerequisiteError(
-            f"{provider} did not start", cause="its driver or a library is missing; the log says which", where=path.name
+            f"{provider} did not start", cause="its driver or a library is missing; the log says which", where=provider
         )
     device = _device(entries[index], index) if entries else Device(kind=provider, name=provider, index=index)
     return session, device

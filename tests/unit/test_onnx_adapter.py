@@ -129,7 +129,7 @@ def test_open_and_prepare_without_the_runtime_are_refused(
 ) -> None:
     for name in ("onnx", "onnxruntime"):
         monkeypatch.setitem(sys.modules, name, None)
-    for name in ("session", "graph", "building", "contrib", "providers"):
+    for name in ("session", "loading", "preparing", "graph", "building", "contrib", "standard", "providers"):
         monkeypatch.delitem(sys.modules, f"backends.onnx.{name}", raising=False)
         monkeypatch.delattr(sys.modules["backends.onnx"], name, raising=False)
     with pytest.raises(PrerequisiteError, match="pip install"):
@@ -262,7 +262,8 @@ def test_close_releases_the_model_and_may_be_repeated(prepared: Prepared) -> Non
     session.step(np.zeros((1, 3), np.int32), want="all")
     with pytest.raises(CaseError):
         session.step(np.zeros((1, 99), np.int32))
-    loaded = weakref.ref(session._session)
+    assert session._loaded
+    loaded = weakref.ref(session._loaded.decode)
     session.close()
     session.close()
     gc.collect()
