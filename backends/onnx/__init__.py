@@ -47,6 +47,16 @@ class Onnx:
             kind=int, default=None, help="threads of one operation; default: the physical cores allowed", minimum=1
         ),
         "allow_spinning": Option(kind=bool, default=True, help="idle threads spin instead of sleeping"),
+        "dialect": Option(
+            kind=str,
+            default="contrib",
+            help="operators that the graph is built of",
+            choices=("contrib", "opset21", "opset17"),
+            prepare=True,
+        ),
+        "shapes": Option(
+            kind=str, default="dynamic", help="whether the graph's dimensions are fixed", choices=("dynamic", "static")
+        ),
         "graph_optimization": Option(
             kind=str, default="all", help="level of graph optimization", choices=("basic", "extended", "all")
         ),
@@ -89,8 +99,8 @@ class Onnx:
             return Support(ok=False, reason="NOT_WIRED", detail=detail)
         if case.arch.family not in get_args(Family):
             return Support(ok=False, reason="NOT_WIRED", detail=f"architecture {case.arch.family}")
-        on_cpu = case.provider in (None, CPU)
-        if on_cpu and case.workload.batch > 1 and _appends_several_tokens(case.workload):
+        contrib_on_cpu = case.provider in (None, CPU) and case.options.get("dialect", "contrib") == "contrib"
+        if contrib_on_cpu and case.workload.batch > 1 and _appends_several_tokens(case.workload):
             detail = (
                 "GroupQueryAttention on CPU takes several new tokens on a filled cache for one row only; "
                 f"batch {case.workload.batch} needs depth and prompt in one step (now chunks of {case.workload.chunk})"

@@ -22,6 +22,8 @@ PLUGIN_PREFIXES = ("onnxruntime_ep_", "onnxruntime_qnn", "onnxruntime_musa")
 """Modules that may offer a plugin provider: `get_library_path()`, and mostly `get_ep_name()`."""
 
 LOG_ERRORS = 3
+RENAMING = ["MatMulAddFusion"]
+"""Optimizers that make other nodes of products before these are given to a provider: the names tell what was given."""
 LEVELS = {
     "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
     "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
@@ -80,7 +82,11 @@ def open_session(path: Path | bytes, case: Case, dims: Mapping[str, int] | None 
     else:
         options.add_provider_for_devices([entries[index]], {})
     session = ort.InferenceSession(
-        path if isinstance(path, bytes) else str(path), options, providers=asked, enable_fallback=0
+        path if isinstance(path, bytes) else str(path),
+        options,
+        providers=asked,
+        enable_fallback=0,
+        disabled_optimizers=RENAMING,
     )
     if provider not in session.get_providers():
         raise PrerequisiteError(
