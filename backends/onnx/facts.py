@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 
 from backends.onnx import graph, providers
-from backends.onnx.packages import CPU
+from backends.onnx.known import CPU
 from backends.onnx.weights import HEAD, SCALES, TABLE, Stored
 from bench.facts import Evidence, PhaseFacts, Placement, SessionFacts
 from bench.types import Arch, Device

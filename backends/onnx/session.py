@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,10 +12,10 @@ import onnxruntime as ort
 
 from backends.onnx import providers
 from backends.onnx.failures import translated
-from backends.onnx.packages import CPU
+from backends.onnx.known import CPU
 from bench.api import Codes, check_step
 from bench.errors import CaseError
-from bench.facts import MemoryUse, SessionFacts
+from bench.facts import Evidence, MemoryUse, SessionFacts
 from bench.types import Arch, Float32, Int32, LoadGroup, Prepared
 
 MOST_BINDINGS = 8
@@ -33,8 +34,10 @@ class OnnxSession:
         self._path = Path(prepared.path) / f"{group.first.fidelity}.onnx"
         self._asked = group.first.provider or CPU
         try:
-            self._session, self._device = providers.open_session(self._path, group.first)
-            self._where = providers.kv_memory(self._session)
+            opened = providers.open_session(self._path, group.first)
+            self._session, self._device, self._told = opened.session, opened.device, opened.evidence
+            self._kv_memory = providers.kv_memory(self._session)
+            self._where = (self._kv_memory.kind, self._kv_memory.index)
             self._caches = self._allocated()
         except Exception as error:
             raise translated(error, "open") from error
@@ -75,7 +78,9 @@ class OnnxSession:
     def facts(self) -> SessionFacts:
         from backends.onnx.facts import facts
 
-        return facts(self._session, self._path, self._asked, self._device, self._arch, self._where[0])
+        found = facts(self._session, self._path, self._asked, self._device, self._arch, self._where[0])
+        kept = Evidence(source="InferenceSession.get_input_memory_infos", claim=self._kv_memory.told)
+        return replace(found, evidence=(*found.evidence, *self._told, kept))
 
     def memory(self) -> list[MemoryUse]:
         """The runtime offers no allocator statistics to Python: the peak is not known."""

@@ -25,6 +25,7 @@ from bench.artifacts.synthesize import synthesize
 from bench.conformance.check import Failure, Gap, demand
 from bench.conformance.models import ARCHS, POSITIONS, Variant
 from bench.facts import SessionFacts
+from bench.plan import default_options
 from bench.types import Availability, Case, Int32, LoadGroup, Prepared, Workload
 
 
@@ -83,7 +84,7 @@ class Subject:
             fidelity=variant.fidelity,
             workload=workload or Workload(name="pp32", prompt_tokens=POSITIONS, new_tokens=0, batch=variant.batch),
             kv_capacity=variant.capacity,
-            options={name: option.default for name, option in self.backend.options.items()},
+            options=default_options(self.backend),
         )
 
     def artifact(self, variant: Variant) -> CanonicalArtifact:
