@@ -26,7 +26,7 @@ from bench.environments.interpreter import Interpreter
 from bench.errors import CaseError
 from bench.protocol import Job
 from bench.spec import parameters
-from bench.types import Case, LoadGroup, Prepared
+from bench.types import Case, LoadGroup, Prepared, declared
 
 CERTIFICATE_VERSION = 1
 """Raised when certifying changes its meaning: older certificates are made again."""
@@ -262,7 +262,11 @@ def _exact(case: Case) -> Case:
 
 def _key(digest: str, backend: Backend, case: Case, versions: Mapping[str, str]) -> str:
     """What prepared files depend on: the weights, who wrote them, and the options that the adapter says matter."""
-    options = {name: value for name, value in case.options.items() if backend.options[name].prepare}
+    options = {
+        name: value
+        for name, value in case.options.items()
+        if (option := declared(backend.options, name)) is not None and option.prepare
+    }
     return _digest([digest, backend.name, backend.builder, dict(versions), options])
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from backends.onnx.packages import CPU, PACKAGES, package_of
+from backends.onnx.known import CPU, HOST, NAMES, PROVIDERS, UNKNOWN, dialects, known, shapes
 from bench.api import Artifact, Progress
 from bench.errors import CaseError, missing_imports, unknown_name
 from bench.types import (
@@ -26,13 +27,12 @@ if TYPE_CHECKING:
     from backends.onnx.session import OnnxSession
 
 SCHEMES = ("int8", "int4", "fp16")
-REQUIRED = ("onnxruntime>=1.24", "onnx>=1.21")
+ONNX = "onnx>=1.21"
 DOWNLOAD_BYTES, DISK_BYTES = 50_000_000, 210_000_000
 RESIDENT = {"int8": 40 / 34, "int4": 24 / 18, "fp16": 2.2}
 """Bytes held per byte of the file: 32 codes with a float32 scale and a float32 sum instead of a float16 scale; float16
 as float32 (595 MB were resident for a file of 269 MB)."""
 RUNTIME = "ONNX Runtime or onnx"
-REMEDY = "pip install 'onnxruntime>=1.24' 'onnx>=1.21'"
 
 
 class Onnx:
@@ -42,53 +42,79 @@ class Onnx:
     builder = 2
     computes = True
     provider = CPU
+    providers: Mapping[str, str] = NAMES
     options: Mapping[str, Option] = {
         "threads": Option(
             kind=int, default=None, help="threads of one operation; default: the physical cores allowed", minimum=1
         ),
         "allow_spinning": Option(kind=bool, default=True, help="idle threads spin instead of sleeping"),
+        "graph_optimization": Option(
+            kind=str, default="all", help="level of graph optimization", choices=("basic", "extended", "all")
+        ),
         "dialect": Option(
             kind=str,
-            default="contrib",
-            help="operators that the graph is built of",
+            default=UNKNOWN.dialect,
+            by_provider=dialects(),
+            help="operators that the graph is made of",
             choices=("contrib", "opset21", "opset17"),
             prepare=True,
         ),
         "shapes": Option(
-            kind=str, default="dynamic", help="whether the graph's dimensions are fixed", choices=("dynamic", "static")
+            kind=str,
+            default=UNKNOWN.shapes,
+            by_provider=shapes(),
+            help="whether every shape is fixed when the session is made",
+            choices=("dynamic", "static"),
         ),
-        "graph_optimization": Option(
-            kind=str, default="all", help="level of graph optimization", choices=("basic", "extended", "all")
+        "plugin": Option(
+            kind=str, default=None, help="path of a plugin provider's library", path=True, brings_provider=True
         ),
+        "ep.*": Option(kind=str, default=None, help="an option of the execution provider, as it calls it"),
     }
+
+    @property
+    def remedy(self) -> str:
+        """The command that installs the runtime, with what brings its own provider."""
+        packages = self.requirements(None).packages
+        return "pip install " + " ".join(f"'{name}'" if ">" in name else name for name in packages)
 
     def probe(self) -> Availability:
         """Versions, devices and providers, plugins included; never raises."""
         try:
-            from backends.onnx import providers
+            from backends.onnx import plugins, providers
 
-            return Availability(
-                versions={"onnxruntime": providers.version(), "onnx": metadata.version("onnx")},
-                providers=tuple(sorted(providers.present())),
+            here = providers.present()
+            found = Availability(
+                versions={"onnxruntime": providers.version(), "onnx": metadata.version("onnx"), **plugins.versions()},
+                providers=tuple(sorted(here)),
                 devices=providers.devices(),
+                unusable=plugins.unusable(),
             )
         except Exception as error:  # "never raises": a broken installation must not end `bench doctor`
             return Availability(
-                reason=f"{RUNTIME} is missing or broken: {type(error).__name__}: {error}",
-                remedy=REMEDY,
+                reason=f"{RUNTIME} is missing or broken: {type(error).__name__}: {error}", remedy=self.remedy
             )
+        if self.provider in here:
+            return found
+        why = found.unusable.get(self.provider) or f"this ONNX Runtime {providers.version()} has no {self.provider}"
+        return replace(found, reason=why, remedy=self.remedy)
 
     def requirements(self, accelerator: str | None) -> Requirements:
-        """The CPU's packages, or those that bring the execution provider `accelerator`; UsageError if unknown."""
-        package = package_of(accelerator or "CPU")
-        if accelerator and package is None:
-            raise unknown_name("accelerator", accelerator, PACKAGES, where="backend onnx")
-        if package is None or package == "onnxruntime":
-            return Requirements(packages=REQUIRED, download_bytes=DOWNLOAD_BYTES, disk_bytes=DISK_BYTES)
-        notes = f"{package} brings {accelerator}; its driver comes from the vendor"
-        if package.startswith(("onnxruntime-ep-", "onnxruntime-qnn")):
-            return Requirements(packages=(*REQUIRED, package), notes=notes)
-        return Requirements(packages=(package, *REQUIRED[1:]), notes=notes)
+        """The packages of its own provider, or those that bring the provider `accelerator`; UsageError if unknown."""
+        name = NAMES.get(accelerator.lower()) if accelerator else self.provider
+        if name is None:
+            words = [found.short for found in PROVIDERS.values()]
+            raise unknown_name("accelerator", str(accelerator), words, where=f"backend {self.name}")
+        found = known(name)
+        if name == CPU:
+            return Requirements(packages=(HOST, ONNX), download_bytes=DOWNLOAD_BYTES, disk_bytes=DISK_BYTES)
+        if found.package is None:
+            return Requirements(packages=(), notes=f"{name}: {found.notes}")
+        notes = f"{found.package} brings {name}; pip cannot bring {found.notes}"
+        if not found.plugin:
+            notes += "; it takes the place of onnxruntime, so it wants an environment of its own"
+        host = (HOST,) if found.plugin else ()
+        return Requirements(packages=(*host, found.package, ONNX), notes=notes)
 
     def support(self, case: Case) -> Support:
         """Pure and total: decided from the case alone."""
@@ -99,8 +125,15 @@ class Onnx:
             return Support(ok=False, reason="NOT_WIRED", detail=detail)
         if case.arch.family not in get_args(Family):
             return Support(ok=False, reason="NOT_WIRED", detail=f"architecture {case.arch.family}")
-        contrib_on_cpu = case.provider in (None, CPU) and case.options.get("dialect", "contrib") == "contrib"
-        if contrib_on_cpu and case.workload.batch > 1 and _appends_several_tokens(case.workload):
+        provider, dialect = case.provider or self.provider, case.options["dialect"]
+        if self.provider != CPU and provider != self.provider:
+            detail = f"backend {self.name} is {self.provider} alone: {provider} is asked for as --backend onnx"
+            return Support(ok=False, reason="NEVER", detail=detail)
+        if dialect == "contrib" and case.options["shapes"] == "static":
+            detail = "the contrib graph has no fixed shapes: --set shapes=dynamic, or --set dialect=opset21"
+            return Support(ok=False, reason="NOT_WIRED", detail=detail)
+        by_cpu = dialect == "contrib" and provider == CPU
+        if by_cpu and case.workload.batch > 1 and _appends_several_tokens(case.workload):
             detail = (
                 "GroupQueryAttention on CPU takes several new tokens on a filled cache for one row only; "
                 f"batch {case.workload.batch} needs depth and prompt in one step (now chunks of {case.workload.chunk})"
@@ -116,21 +149,36 @@ class Onnx:
 
     def prepare(self, case: Case, artifact: Artifact, into: Path, progress: Progress) -> Prepared:
         """Write `weights.bin` and the graphs `native.onnx` and `exact.onnx` over it."""
-        with missing_imports(RUNTIME, where="backend onnx", remedy=REMEDY):
+        with missing_imports(RUNTIME, where=f"backend {self.name}", remedy=self.remedy):
             from backends.onnx import preparing
         if artifact.scheme not in SCHEMES:
-            raise CaseError(f"scheme {artifact.scheme} is not wired", phase="prepare", where="backend onnx")
-        return preparing.prepare(artifact, case.options.get("dialect", "contrib"), into, progress)
+            raise CaseError(f"scheme {artifact.scheme} is not wired", phase="prepare", where=f"backend {self.name}")
+        return preparing.prepare(artifact, case.options["dialect"], into, progress)
 
     def open(self, group: LoadGroup, prepared: Prepared) -> OnnxSession:
         """Load on the provider and device asked for, or refuse with PrerequisiteError or CaseError."""
-        with missing_imports(RUNTIME, where="backend onnx", remedy=REMEDY):
+        with missing_imports(RUNTIME, where=f"backend {self.name}", remedy=self.remedy):
             from backends.onnx.session import OnnxSession, StaticSession
-        kind = StaticSession if group.first.options.get("shapes") == "static" else OnnxSession
-        return kind(group, prepared)
+        cases = tuple(replace(case, provider=case.provider or self.provider) for case in group.cases)
+        kind = StaticSession if group.first.options["shapes"] == "static" else OnnxSession
+        return kind(LoadGroup(cases=cases), prepared)
 
     def mover(self, case: Case) -> None:
         """No provider lets Python move memory inside its device."""
+
+
+class Ascend(Onnx):
+    """Ascend NPUs, through ONNX Runtime's CANN provider."""
+
+    name = "ascend"
+    provider = "CANNExecutionProvider"
+
+
+class MiGraphX(Onnx):
+    """AMD GPUs, through ONNX Runtime's MIGraphX provider."""
+
+    name = "migraphx"
+    provider = "MIGraphXExecutionProvider"
 
 
 def _appends_several_tokens(workload: Workload) -> bool:

@@ -10,8 +10,8 @@ from typing import Any
 import onnx
 
 from backends.onnx import graph, held, providers, rounding
+from backends.onnx.known import CPU
 from backends.onnx.loading import Loaded
-from backends.onnx.packages import CPU
 from backends.onnx.rounding import Rounding
 from backends.onnx.weights import SCALES, TABLE
 from bench.facts import PATH_ROWS, Evidence, PhaseFacts, Placement, SessionFacts
@@ -105,7 +105,7 @@ def _evidence(
         ("InferenceSession.get_session_options", f"{options.intra_op_num_threads} threads within an operation"),
         (
             "InferenceSession.get_input_memory_infos",
-            f"KV cache {kv_cache} in {loaded.where[0]} memory, past is present",
+            f"KV cache {kv_cache} in {loaded.memory.told}; past is present",
         ),
         (f"a product of {rounding.PROBED} alone, on this provider with these options", f"rounds as {rows}"),
         (loaded.path.name, f"dialect {loaded.dialect}, {held.declared(graph.load(loaded.path))}"),
@@ -116,7 +116,7 @@ def _evidence(
     flags = [flag for flag in ISA_FLAGS if flag in _cpu_flags()]
     if flags:
         told.append(("/proc/cpuinfo", "instruction sets that the kernels choose from: " + " ".join(flags)))
-    return tuple(Evidence(source=source, claim=claim) for source, claim in told)
+    return (*loaded.opened.evidence, *(Evidence(source=source, claim=claim) for source, claim in told))
 
 
 def _told(way: Rounding | None) -> str:

@@ -12,7 +12,8 @@ import onnxruntime as ort
 
 from backends.onnx import graph, providers, standard_weights, weights
 from backends.onnx.bindings import HOST, Bound, value_of
-from backends.onnx.packages import CPU
+from backends.onnx.known import CPU
+from backends.onnx.providers import KvMemory, Opened
 from bench.api import Codes
 from bench.facts import PATH_ROWS
 from bench.types import Arch, Case, Device, Float32, LoadGroup, Prepared
@@ -32,13 +33,23 @@ class Loaded:
     arch: Arch
     notes: Mapping[str, Any]
     path: Path
-    device: Device
+    opened: Opened
     decode: Any
     prompt: Any | None
     prompt_rows: int
     caches: Mapping[str, Any]
-    where: tuple[str, int]
+    memory: KvMemory
     tables: tuple[Float32, Float32]
+
+    @property
+    def device(self) -> Device:
+        """That the provider computes on."""
+        return self.opened.device
+
+    @property
+    def where(self) -> tuple[str, int]:
+        """Device and index of the caches' memory, as Python calls them."""
+        return self.memory.kind, self.memory.index
 
     @property
     def dialect(self) -> str:
@@ -87,22 +98,22 @@ def load(group: LoadGroup, prepared: Prepared) -> Loaded:
     prompt = None
     if case.options.get("shapes") == STATIC:
         fixed = {"batch": group.batch, "capacity": group.kv_capacity}
-        session, device = providers.open_session(path, case, {**fixed, "n": 1, "k": 1})
-        prompt, _ = providers.open_session(path, case, {**fixed, "n": rows, "k": PATH_ROWS})
+        opened = providers.open_session(path, case, {**fixed, "n": 1, "k": 1})
+        prompt = providers.open_session(path, case, {**fixed, "n": rows, "k": PATH_ROWS}).session
     else:
-        session, device = providers.open_session(path, case)
-    where = providers.kv_memory(session)
+        opened = providers.open_session(path, case)
+    memory = providers.kv_memory(opened.session)
     return Loaded(
         case=case,
         arch=arch,
         notes=prepared.notes,
         path=path,
-        device=device,
-        decode=session,
+        opened=opened,
+        decode=opened.session,
         prompt=prompt,
         prompt_rows=rows,
-        caches=_allocated(session, group, where),
-        where=where,
+        caches=_allocated(opened.session, group, (memory.kind, memory.index)),
+        memory=memory,
         tables=_rope_tables(prepared.notes["inv_freq"], group.kv_capacity),
     )
 

@@ -51,7 +51,7 @@ def probe(loaded: Loaded, counts: tuple[int, ...]) -> dict[int, Rounding | None]
 
 def _answering(loaded: Loaded, model: bytes, count: int) -> Any:
     """The product alone, loaded as the model is."""
-    return providers.open_session(model, loaded.case, {"n": count} if loaded.prompt else None)[0]
+    return providers.open_session(model, loaded.case, {"n": count} if loaded.prompt else None).session
 
 
 def _alone(model: onnx.ModelProto, path: Path, columns: int) -> onnx.ModelProto:

@@ -25,7 +25,7 @@ from bench.artifacts.synthesize import synthesize
 from bench.conformance.check import Failure, Gap, demand
 from bench.conformance.models import ARCHS, POSITIONS, Variant
 from bench.facts import SessionFacts
-from bench.plan import parse_options
+from bench.plan import parse_options, provider_named
 from bench.types import Availability, Case, Int32, LoadGroup, Prepared, Workload
 
 
@@ -44,8 +44,8 @@ class Subject:
         self.name, self.scratch = name, scratch
         self.target = registry.target(name)
         self.backend: Backend = registry.load(name)
-        self.provider = provider
-        self.options = parse_options(name, self.backend.options, options or {})
+        self.provider = provider_named(self.backend, provider) if provider else None
+        self.options = parse_options(name, self.backend.options, options or {}, self.provider or self.backend.provider)
         self._artifacts: dict[tuple[str, str], CanonicalArtifact] = {}
         self._prepared: dict[tuple[str, str], Prepared] = {}
         self._references: dict[tuple[str, str, int], Reference] = {}

@@ -15,13 +15,14 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from backends.onnx import Onnx, graph, providers
+from backends.onnx import Onnx, graph, plugins, providers
 from backends.onnx.failures import translated
 from backends.onnx.weights import PAGE_BYTES, WEIGHTS_FILE
 from bench.artifacts.reader import open_artifact
 from bench.artifacts.synthesize import synthesize
 from bench.attest import misplaced
 from bench.errors import CaseError, PrerequisiteError, UsageError
+from bench.plan import default_options
 from bench.types import Arch, Case, LoadGroup, Prepared, Support, Workload
 
 ARCH = Arch(
@@ -49,7 +50,7 @@ CASE = Case(
     fidelity="native",
     workload=Workload(name="tg8", prompt_tokens=0, new_tokens=8),
     kv_capacity=16,
-    options={name: option.default for name, option in Onnx.options.items()},
+    options=default_options(Onnx()),
 )
 
 
@@ -224,7 +225,7 @@ def test_a_provider_that_takes_no_node_is_told(prepared: Prepared) -> None:
 def test_a_broken_plugin_is_named(prepared: Prepared, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "onnxruntime_ep_broken.py").write_text("raise OSError('libvendor.so is missing')")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(providers, "_plugins", {})
+    monkeypatch.setattr(plugins, "_installed", {})
     with pytest.raises(PrerequisiteError, match=r"onnxruntime_ep_broken is broken: OSError: libvendor\.so"):
         Onnx().open(group(provider="BrokenExecutionProvider"), prepared)
 
@@ -233,7 +234,7 @@ def test_a_device_that_is_not_the_first_is_asked_for(monkeypatch: pytest.MonkeyP
     """A built-in provider of older design is asked by its option; nothing may fall back to the CPU."""
     asked = {}
 
-    def session(path: str, options: object, *, providers: object, enable_fallback: int) -> SimpleNamespace:
+    def session(path: str, options: object, *, providers: object, enable_fallback: int, **_: object) -> SimpleNamespace:
         asked.update(providers=providers, enable_fallback=enable_fallback)
         return SimpleNamespace(get_providers=lambda: ["CPUExecutionProvider"])
 

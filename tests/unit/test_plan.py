@@ -45,6 +45,7 @@ class Adapter:
     name: str = "fake"
     computes: bool = True
     provider: str | None = None
+    providers: dict[str, str] = field(default_factory=dict)
     options: dict[str, Option] = field(
         default_factory=lambda: {
             "threads": Option(kind=int, default=None, help="threads of the runtime", minimum=1),
