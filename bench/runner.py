@@ -277,7 +277,7 @@ def _no_provider(found: Found, backend: Backend, provider: str) -> PrerequisiteE
     try:
         needed = backend.requirements(provider)
     except UsageError:  # no package is known that brings it
-        near = get_close_matches(provider, {*here.providers, *backend.providers.values()})
+        near = dict.fromkeys(backend.providers[name] for name in get_close_matches(provider.lower(), backend.providers))
         cause = f"{present}; nearest known: {', '.join(near)}" if near else present
         remedy = "install the build of the runtime or the plugin that brings it"
         return PrerequisiteError(what, where=where, cause=cause, remedy=remedy)

@@ -83,28 +83,30 @@ class Onnx:
         try:
             from backends.onnx import plugins, providers
 
-            here = providers.present()
+            here, why = plugins.present(), plugins.unusable()
             found = Availability(
                 versions={"onnxruntime": providers.version(), "onnx": metadata.version("onnx"), **plugins.versions()},
                 providers=tuple(sorted(here)),
                 devices=providers.devices(),
-                unusable=plugins.unusable(),
+                unusable=why,
             )
+            if self.provider == CPU:
+                return found
+            if self.provider in here:
+                return replace(found, providers=(self.provider,), devices=providers.devices(self.provider), unusable={})
+            reason = why.get(self.provider) or f"this ONNX Runtime {providers.version()} has no {self.provider}"
+            return Availability(versions=found.versions, reason=reason, remedy=self.remedy)
         except Exception as error:  # "never raises": a broken installation must not end `bench doctor`
             return Availability(
                 reason=f"{RUNTIME} is missing or broken: {type(error).__name__}: {error}", remedy=self.remedy
             )
-        if self.provider in here:
-            return found
-        why = found.unusable.get(self.provider) or f"this ONNX Runtime {providers.version()} has no {self.provider}"
-        return replace(found, reason=why, remedy=self.remedy)
 
     def requirements(self, accelerator: str | None) -> Requirements:
         """The packages of its own provider, or those that bring the provider `accelerator`; UsageError if unknown."""
         name = NAMES.get(accelerator.lower()) if accelerator else self.provider
         if name is None:
-            words = [found.short for found in PROVIDERS.values()]
-            raise unknown_name("accelerator", str(accelerator), words, where=f"backend {self.name}")
+            words = [found.short.lower() for found in PROVIDERS.values()]
+            raise unknown_name("accelerator", str(accelerator).lower(), words, where=f"backend {self.name}")
         found = known(name)
         if name == CPU:
             return Requirements(packages=(HOST, ONNX), download_bytes=DOWNLOAD_BYTES, disk_bytes=DISK_BYTES)

@@ -115,7 +115,7 @@ PROVIDERS: Mapping[str, Known] = {
             },
             threads={"load_config": '{"CPU": {"INFERENCE_NUM_THREADS": "{threads}"}}'},
             device="device_type",
-            no_device="its plugin offers a processor only where that is Intel's, a GPU or NPU only with Intel's driver",
+            no_device="it takes a processor only where that is Intel's, a GPU or NPU only with Intel's driver",
             executed="the processor device of plugin 1.8.1, opset 21 and 17",
         ),
         Known(
@@ -194,8 +194,14 @@ PROVIDERS: Mapping[str, Known] = {
                 ("Dnnl", "processor, through oneDNN"),
                 ("Xnnpack", "processor, through XNNPACK"),
                 ("ACL", "Arm processor, through the Compute Library"),
-                ("Azure", "remote service"),
             )
+        ),
+        Known(
+            name="AzureExecutionProvider",
+            label="remote service",
+            notes="a build of ONNX Runtime that has it",
+            dialect="contrib",  # it takes no node of any graph, so this is the CPU's
+            shapes="dynamic",
         ),
     )
 }

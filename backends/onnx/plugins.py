@@ -42,6 +42,12 @@ def entries() -> list[Any]:
     return list(told()) if told else []
 
 
+def present() -> set[str]:
+    """Names of all providers that can be asked for, plugins of installed packages included."""
+    register_installed()
+    return set(ort.get_available_providers()) | {entry.ep_name for entry in entries()}
+
+
 def register_installed() -> Mapping[str, Plugin]:
     """All installed packages with a plugin, made known to the runtime once a process; a broken one hides no other."""
     for module in pkgutil.iter_modules():

@@ -7,18 +7,18 @@ the CPU are no reason to refuse: which they are is read from the session afterwa
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 
-from backends.onnx import asking, plugins
+from backends.onnx import absent, asking, plugins
 from backends.onnx.failures import plain, refused
-from backends.onnx.known import CPU, NAMES, PROVIDERS, known
+from backends.onnx.known import CPU, known
 from bench.errors import PrerequisiteError
 from bench.facts import Evidence
 from bench.types import Case, Device
@@ -87,19 +87,14 @@ def version() -> str:
     return str(ort.__version__)
 
 
-def present() -> set[str]:
-    """Names of all providers that can be asked for, plugins of installed packages included."""
-    plugins.register_installed()
-    return set(ort.get_available_providers()) | {entry.ep_name for entry in plugins.entries()}
-
-
-def devices() -> tuple[Device, ...]:
-    """The devices that the runtime can tell of; built-in providers of older design tell of none."""
-    counts: dict[str, int] = {}
+def devices(only: str | None = None) -> tuple[Device, ...]:
+    """The devices that the runtime can tell of, or those of one provider; one of older design tells of none."""
+    counts: Counter[str] = Counter()
     found = []
     for entry in plugins.entries():
-        index = counts[entry.ep_name] = counts.get(entry.ep_name, -1) + 1
-        found.append(_device(entry, index))
+        if only in (None, entry.ep_name):
+            found.append(_device(entry, counts[entry.ep_name]))
+            counts[entry.ep_name] += 1
     return tuple(found)
 
 
@@ -116,7 +111,7 @@ def open_session(graph: Path | bytes, case: Case, dims: Mapping[str, int] | None
     here = [entry for entry in entries if kind in (None, _kind(entry))]
     one = known(provider).lists_one and len(entries) == 1
     if entries and not one and index >= len(here):
-        raise _no_device(provider, case.device, len(here))
+        raise absent.device(provider, case.device, len(here))
     entry = entries[0] if one else here[index] if entries else None
     as_plugin = entry is not None and (library is not None or provider not in ort.get_available_providers())
     given = asking.provider_options(provider, case, listed=entry is not None and not one, threads=_threads(case))
@@ -235,21 +230,15 @@ def _session_options(case: Case, config: Mapping[str, str], dims: Mapping[str, i
 def _entries(provider: str, library: str | None) -> list[Any]:
     """What the runtime lists of `provider`; empty for one of older design, PrerequisiteError where it is not there."""
     if library is None:
-        if provider not in ort.get_available_providers() and provider not in present():
-            raise _missing(provider)
+        if provider not in ort.get_available_providers() and provider not in plugins.present():
+            raise absent.provider(provider)
         return [entry for entry in plugins.entries() if entry.ep_name == provider]
     plugins.register_library(library, provider)
     listed = plugins.of_library(library)
     found = [entry for entry in listed if entry.ep_name == provider]
     if found:
         return found
-    names = sorted({entry.ep_name for entry in listed})
-    raise PrerequisiteError(
-        f"the plugin brings no {provider} here",
-        where="option plugin",
-        cause=f"it brings {', '.join(names)}" if names else plugins.without_device(Path(library).name, provider),
-        remedy=f"--provider {names[0]}" if names else "`bench list devices` shows what there is",
-    )
+    raise absent.from_library(library, provider, {entry.ep_name for entry in listed})
 
 
 def _kind(entry: Any) -> str:
@@ -274,28 +263,3 @@ def _plugin(entry: Any, library: str | None) -> str:
 
 def _pairs(options: Mapping[str, str]) -> str:
     return ", ".join(f"{name}={value}" for name, value in sorted(options.items()))
-
-
-def _missing(provider: str) -> PrerequisiteError:
-    here = plugins.unusable()
-    if provider in here:
-        return PrerequisiteError(f"{provider} cannot be used here", cause=here[provider])
-    broken = [f"{name}: {reason}" for name, reason in here.items()]
-    near = [] if provider in PROVIDERS else get_close_matches(provider, {*present(), *NAMES.values()})
-    if near:
-        broken.insert(0, f"nearest known: {', '.join(near)}")
-    found = known(provider)
-    remedy = f"pip install {found.package}" if found.package else found.notes
-    return PrerequisiteError(
-        f"ONNX Runtime {version()} has no {provider} here",
-        cause="; ".join(["present: " + ", ".join(sorted(present())), *broken]),
-        remedy=remedy or "install the vendor's build of ONNX Runtime, or give its plugin: --set plugin=PATH",
-    )
-
-
-def _no_device(provider: str, device: str | None, count: int) -> PrerequisiteError:
-    return PrerequisiteError(
-        f"{provider} has no device {device}",
-        cause=f"it tells of {count}" if count else "it tells of none",
-        remedy="`bench list devices` shows what is there",
-    )

@@ -35,7 +35,7 @@ from bench.types import SYNTHETIC
 @click.option("--model", "models", type=Names(), help="MODEL-SCHEME, as in deepseek-7b-int8.")
 @click.option("--workload", "workloads", type=Names(), default="pp512,tg128", show_default=True)
 @click.option("--device", "devices", type=Names(), help="Devices, as the backend names them.")
-@click.option("--provider", metavar="EP", help="ONNX Runtime execution provider.")
+@click.option("--provider", metavar="EP", help="Execution provider, by its short or its full name.")
 @click.option("--isa", metavar="I", help="Instruction set that a processor's kernels are held to, as in avx2.")
 @click.option("--fidelity", type=click.Choice(["native", "exact"]), default="native", show_default=True)
 @click.option("--weights", default="synthetic", show_default=True, help="synthetic, or a GGUF file.")
@@ -43,7 +43,13 @@ from bench.types import SYNTHETIC
 @click.option("--repetitions", type=int, default=5, show_default=True, help="Samples of each case in a launch.")
 @click.option("--budget", metavar="10m", help="Go on sampling each case for this long.")
 @click.option("--chunk", type=int, default=512, show_default=True, help="Most tokens of a prefill step.")
-@click.option("--set", "options", metavar="KEY=VALUE", multiple=True, help="Option of the backend.")
+@click.option(
+    "--set",
+    "options",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Option of the backend (`bench list backends`); ep.NAME=VALUE of the provider.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of token ids and of the order of cases.")
 @click.option("--python", metavar="PATH", help="Interpreter of the workers (docs/environments.md).")
 @measuring

@@ -9,19 +9,18 @@ import sys
 import weakref
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
 import pytest
 
-from backends.onnx import Onnx, graph, plugins, providers
+from backends.onnx import Onnx, graph, providers
 from backends.onnx.failures import translated
 from backends.onnx.weights import PAGE_BYTES, WEIGHTS_FILE
 from bench.artifacts.reader import open_artifact
 from bench.artifacts.synthesize import synthesize
 from bench.attest import misplaced
-from bench.errors import CaseError, PrerequisiteError, UsageError
+from bench.errors import CaseError, PrerequisiteError
 from bench.plan import default_options
 from bench.types import Arch, Case, LoadGroup, Prepared, Support, Workload
 
@@ -139,12 +138,6 @@ def test_open_and_prepare_without_the_runtime_are_refused(
         prepared_as(tmp_path)
 
 
-def test_requirements_name_the_package_of_a_provider() -> None:
-    assert Onnx().requirements("CUDAExecutionProvider").packages[0] == "onnxruntime-gpu"
-    assert "onnxruntime-ep-openvino" in Onnx().requirements("openvino").packages
-    assert Onnx().requirements(None).packages[0].startswith("onnxruntime>=")
-
-
 def test_prepared_survives_json_and_lies_on_pages(prepared: Prepared) -> None:
     assert json.loads(json.dumps(prepared.notes)) == prepared.notes
     folder = Path(prepared.path)
@@ -192,57 +185,6 @@ def test_float16_products_are_held_as_float32(tmp_path: Path) -> None:
 
 def test_threads_default_to_the_physical_cores(prepared: Prepared) -> None:
     assert Onnx().open(group(), prepared).facts().threads == providers.physical_cores() >= 1
-
-
-@pytest.mark.parametrize("provider", ["CUDAExecutionProvider", "NoSuchExecutionProvider"])
-def test_a_provider_that_is_not_there_is_refused(prepared: Prepared, provider: str) -> None:
-    with pytest.raises(PrerequisiteError) as caught:
-        Onnx().open(group(provider=provider), prepared)
-    assert provider in str(caught.value) and "CPUExecutionProvider" in str(caught.value) and caught.value.remedy
-
-
-@pytest.mark.parametrize("device", ["1", "cpu:1", "gpu", "gpu:0"])
-def test_a_device_that_is_not_there_is_refused(prepared: Prepared, device: str) -> None:
-    with pytest.raises(PrerequisiteError, match="has no device"):
-        Onnx().open(group(device=device), prepared)
-
-
-def test_devices_are_understood_or_refused(prepared: Prepared) -> None:
-    for device in ("cpu", "cpu:0", "0"):
-        assert Onnx().open(group(device=device), prepared).facts().devices[0].kind == "cpu"
-    with pytest.raises(UsageError, match="not understood"):
-        Onnx().open(group(device="gpu:first"), prepared)
-
-
-def test_a_provider_that_takes_no_node_is_told(prepared: Prepared) -> None:
-    if "AzureExecutionProvider" not in onnxruntime.get_available_providers():
-        pytest.skip("this build of ONNX Runtime has no provider that takes no node")
-    session = Onnx().open(group(provider="AzureExecutionProvider"), prepared)
-    reason = misplaced(session.facts())
-    assert reason and "CPUExecutionProvider executes" in reason
-
-
-def test_a_broken_plugin_is_named(prepared: Prepared, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "onnxruntime_ep_broken.py").write_text("raise OSError('libvendor.so is missing')")
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(plugins, "_installed", {})
-    with pytest.raises(PrerequisiteError, match=r"onnxruntime_ep_broken is broken: OSError: libvendor\.so"):
-        Onnx().open(group(provider="BrokenExecutionProvider"), prepared)
-
-
-def test_a_device_that_is_not_the_first_is_asked_for(monkeypatch: pytest.MonkeyPatch, prepared: Prepared) -> None:
-    """A built-in provider of older design is asked by its option; nothing may fall back to the CPU."""
-    asked = {}
-
-    def session(path: str, options: object, *, providers: object, enable_fallback: int, **_: object) -> SimpleNamespace:
-        asked.update(providers=providers, enable_fallback=enable_fallback)
-        return SimpleNamespace(get_providers=lambda: ["CPUExecutionProvider"])
-
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
-    with pytest.raises(PrerequisiteError, match="CUDAExecutionProvider did not start"):
-        Onnx().open(group(provider="CUDAExecutionProvider", device="gpu:1"), prepared)
-    assert asked == {"providers": [("CUDAExecutionProvider", {"device_id": "1"})], "enable_fallback": 0}
 
 
 def test_damaged_files_are_a_case_error(prepared: Prepared, tmp_path: Path) -> None:
