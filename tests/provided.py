@@ -31,7 +31,7 @@ class Runtime:
     def register(self, name: str, path: str) -> None:
         self.entries += self.brings(name, path)
 
-    def session(self, graph: Any, options: Any, *, providers: Any, enable_fallback: int) -> Any:
+    def session(self, graph: Any, options: Any, *, providers: Any, enable_fallback: int, **_: Any) -> Any:
         self.asked.append({"graph": graph, "providers": providers, "fallback": enable_fallback, **vars(options)})
         if self.refuses and (refusal := self.refuses.pop(0)):
             raise refusal

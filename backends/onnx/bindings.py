@@ -121,7 +121,7 @@ class StandardBinding(Binding):
     def inputs(self, bound: Bound) -> dict[str, npt.NDArray[Any]]:
         self.tables = bound.cos, bound.sin
         capacity, half = bound.cos.shape
-        self.positions = np.zeros((self.rows, self.count), np.int64)
+        self.positions = np.zeros((self.rows, self.count), np.int32)
         self.mask: Float32 = np.full((self.count, capacity), BLIND, np.float32)
         self.cos, self.sin = (np.zeros((self.count, half), np.float32) for _ in range(2))
         self.placed = (-1, 0)

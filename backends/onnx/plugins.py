@@ -33,7 +33,7 @@ class Plugin:
 
 _installed: dict[str, Plugin] = {}
 _libraries: dict[str, str] = {}
-"""By path: the name that the library was registered under."""
+"""By path: the provider that the library is to bring."""
 
 
 def entries() -> list[Any]:
@@ -63,8 +63,9 @@ def register_library(path: str, provider: str) -> None:
         raise PrerequisiteError(f"there is no file {path}", where=where, remedy="give the path of the plugin's library")
     if path in _libraries:
         return
-    try:
-        ort.register_execution_provider_library(provider, path)
+    taken = any(plugin.provider == provider and not plugin.problem for plugin in _installed.values())
+    try:  # under the provider's name if that is free: some libraries call their provider by it
+        ort.register_execution_provider_library(path if taken else provider, path)
     except Exception as error:  # whatever a vendor's library raises
         text = plain(error)
         cause = "it exports no CreateEpFactories: it is no plugin" if "CreateEpFactories" in text else text

@@ -113,7 +113,8 @@ def open_session(graph: Path | bytes, case: Case, dims: Mapping[str, int] | None
     if entries and not one and index >= len(here):
         raise absent.device(provider, case.device, len(here))
     entry = entries[0] if one else here[index] if entries else None
-    as_plugin = entry is not None and (library is not None or provider not in ort.get_available_providers())
+    # once it is registered a plugin is listed among the built-in ones too, and asked as one of them it is passed over
+    as_plugin = entry is not None and bool(library or plugins.path_of(entry))
     given = asking.provider_options(provider, case, listed=entry is not None and not one, threads=_threads(case))
     config = dict(known(provider).exact_config) if case.fidelity == "exact" else {}
 

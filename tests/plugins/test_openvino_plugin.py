@@ -1,0 +1,73 @@
+"""A real plugin provider: what it leaves to the CPU is found, what it takes whole is proven."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.attest import misplaced
+from bench.conformance.models import ARCHS, Variant
+from bench.conformance.subject import Subject
+from bench.results.record import Record
+from tests.gate.conftest import toml
+from tests.sweeps.conftest import Bench, bench
+
+__all__ = ["bench"]
+
+OPENVINO = "OpenVINOExecutionProvider"
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("plugin")
+
+
+def executed(bench: Bench, tmp_path: Path, plugin: str, *words: str) -> tuple[int, Record, str]:
+    (tmp_path / "models.toml").write_text(toml("small", ARCHS["qwen2"]))
+    common = ("run", "--models", "models.toml", "--model", "small-int8", "--workload", "pp24", "--repetitions", "1")
+    ended = bench(*common, "--backend", "onnx", "--provider", "openvino", "--set", f"plugin={plugin}", *words)
+    (record,) = ended.records
+    return ended.code, record, ended.err
+
+
+@pytest.mark.parametrize("form", ["opset21 dynamic", "opset21 static"])
+def test_a_standard_graph_is_placed_whole(bench: Bench, tmp_path: Path, plugin: str, form: str) -> None:
+    dialect, shapes = form.split()
+    code, record, said = executed(bench, tmp_path, plugin, "--set", f"dialect={dialect}", "--set", f"shapes={shapes}")
+    assert (code, record.status) == (0, "ok"), said
+    assert record.facts
+    (place,) = record.facts.placement
+    assert (place.device, place.matmul_share) == (OPENVINO, 1.0)
+    assert record.identity.provider == OPENVINO and record.identity.options["shapes"] == shapes
+    assert "no node is on the CPU" in str(record.facts.evidence)
+
+
+def test_the_contrib_graph_is_caught_as_fallback(bench: Bench, tmp_path: Path, plugin: str) -> None:
+    code, record, said = executed(bench, tmp_path, plugin, "--set", "dialect=contrib")
+    assert (code, record.status) == (5, "invalid"), said
+    assert record.reason and "CPUExecutionProvider executes 3 GroupQueryAttention" in record.reason.what
+    assert record.facts
+    share = {place.device: place.matmul_share for place in record.facts.placement}
+    assert 0 < share["CPUExecutionProvider"] < 0.9 and sum(share.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("dialect", ["opset21", "opset17"])
+@pytest.mark.parametrize("model", ["llama", "qwen2", "qwen3"])
+@pytest.mark.parametrize("batch", [1, 4])
+def test_exact_agrees_with_the_reference(scratch: Path, plugin: str, dialect: str, model: str, batch: int) -> None:
+    from bench.conformance.numbers import exact_agrees_with_the_reference
+
+    subject = Subject("onnx", scratch / dialect, {"dialect": dialect, "plugin": plugin}, "openvino")
+    exact_agrees_with_the_reference(subject, Variant(model=model, fidelity="exact", batch=batch))
+
+
+def test_native_is_what_the_provider_was_found_to_round(scratch: Path, plugin: str) -> None:
+    from bench.conformance.numbers import native_errs_as_its_class_predicts
+
+    subject = Subject("onnx", scratch / "native", {"dialect": "opset21", "plugin": plugin}, "openvino")
+    variant = Variant(fidelity="native")
+    native_errs_as_its_class_predicts(subject, variant)
+    with subject.opened(variant) as session:
+        facts = session.facts()
+    assert misplaced(facts) is None and facts.decode.activations == "a8-g32"
