@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from backends.onnx.known import CPU, HOST, NAMES, PROVIDERS, UNKNOWN, dialects, known, shapes
 from bench.api import Artifact, Progress
@@ -129,11 +129,11 @@ class Onnx:
             return Support(ok=False, reason="NOT_WIRED", detail=detail)
         if case.arch.family not in get_args(Family):
             return Support(ok=False, reason="NOT_WIRED", detail=f"architecture {case.arch.family}")
-        provider, dialect = case.provider or self.provider, case.options["dialect"]
+        provider, dialect = case.provider or self.provider, self._chosen(case, "dialect")
         if self.provider != CPU and provider != self.provider:
             detail = f"backend {self.name} is {self.provider} alone: {provider} is asked for as --backend onnx"
             return Support(ok=False, reason="NEVER", detail=detail)
-        if dialect == "contrib" and case.options["shapes"] == "static":
+        if dialect == "contrib" and self._chosen(case, "shapes") == "static":
             detail = "the contrib graph has no fixed shapes: --set shapes=dynamic, or --set dialect=opset21"
             return Support(ok=False, reason="NOT_WIRED", detail=detail)
         by_cpu = dialect == "contrib" and provider == CPU
@@ -157,7 +157,7 @@ class Onnx:
             from backends.onnx import contrib, standard, standard_weights, weights
         if artifact.scheme not in SCHEMES:
             raise CaseError(f"scheme {artifact.scheme} is not wired", phase="prepare", where=f"backend {self.name}")
-        dialect, into_weights = case.options["dialect"], into / weights.WEIGHTS_FILE
+        dialect, into_weights = self._chosen(case, "dialect"), into / weights.WEIGHTS_FILE
         if dialect == "contrib":
             stored = weights.write(artifact, into_weights, progress)
             graphs = {name: contrib.build(artifact.arch, stored, level) for name, level in ACCURACY_LEVELS.items()}
@@ -180,6 +180,10 @@ class Onnx:
 
     def mover(self, case: Case) -> None:
         """No provider lets Python move memory inside its device."""
+
+    def _chosen(self, case: Case, name: str) -> Any:
+        """An option of a case, or what the provider has in its place where the case was not planned."""
+        return case.options.get(name, self.options[name].default_for(case.provider or self.provider))
 
 
 class Ascend(Onnx):
