@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from backends.onnx.known import CPU, HOST, NAMES, PROVIDERS, UNKNOWN, dialects, known, shapes
 from bench.api import Artifact, Progress
@@ -32,6 +32,8 @@ DOWNLOAD_BYTES, DISK_BYTES = 50_000_000, 210_000_000
 RESIDENT = {"int8": 40 / 34, "int4": 24 / 18, "fp16": 2.2}
 """Bytes held per byte of the file: 32 codes with a float32 scale and a float32 sum instead of a float16 scale; float16
 as float32 (595 MB were resident for a file of 269 MB)."""
+STORED = {"int8": 34 / 32, "int4": 18 / 32, "fp16": 2.0}
+"""Bytes of the file for a weight."""
 RUNTIME = "ONNX Runtime or onnx"
 
 
@@ -127,11 +129,11 @@ class Onnx:
             return Support(ok=False, reason="NOT_WIRED", detail=detail)
         if case.arch.family not in get_args(Family):
             return Support(ok=False, reason="NOT_WIRED", detail=f"architecture {case.arch.family}")
-        provider, dialect = case.provider or self.provider, case.options["dialect"]
+        provider, dialect = case.provider or self.provider, self._chosen(case, "dialect")
         if self.provider != CPU and provider != self.provider:
             detail = f"backend {self.name} is {self.provider} alone: {provider} is asked for as --backend onnx"
             return Support(ok=False, reason="NEVER", detail=detail)
-        if dialect == "contrib" and case.options["shapes"] == "static":
+        if dialect == "contrib" and self._chosen(case, "shapes") == "static":
             detail = "the contrib graph has no fixed shapes: --set shapes=dynamic, or --set dialect=opset21"
             return Support(ok=False, reason="NOT_WIRED", detail=detail)
         by_cpu = dialect == "contrib" and provider == CPU
@@ -144,7 +146,11 @@ class Onnx:
         return Support(ok=True)
 
     def resident_ratio(self, case: Case) -> float:
-        return RESIDENT[case.scheme]
+        """Two sessions, where shapes are fixed, hold the weights twice."""
+        held = RESIDENT[case.scheme]
+        if self._chosen(case, "dialect") == "opset17":
+            held = (4 if (case.provider or self.provider) == CPU else 2) / STORED[case.scheme]
+        return held * 2 if self._chosen(case, "shapes") == "static" else held
 
     def environment(self, case: Case) -> Mapping[str, str]:
         return {}
@@ -155,18 +161,26 @@ class Onnx:
             from backends.onnx import preparing
         if artifact.scheme not in SCHEMES:
             raise CaseError(f"scheme {artifact.scheme} is not wired", phase="prepare", where=f"backend {self.name}")
-        return preparing.prepare(artifact, case.options["dialect"], into, progress)
+        return preparing.prepare(artifact, self._chosen(case, "dialect"), into, progress)
 
     def open(self, group: LoadGroup, prepared: Prepared) -> OnnxSession:
         """Load on the provider and device asked for, or refuse with PrerequisiteError or CaseError."""
         with missing_imports(RUNTIME, where=f"backend {self.name}", remedy=self.remedy):
             from backends.onnx.session import OnnxSession, StaticSession
-        cases = tuple(replace(case, provider=case.provider or self.provider) for case in group.cases)
-        kind = StaticSession if group.first.options["shapes"] == "static" else OnnxSession
+        fixed = self._chosen(group.first, "shapes")
+        cases = tuple(
+            replace(case, provider=case.provider or self.provider, options={**case.options, "shapes": fixed})
+            for case in group.cases
+        )
+        kind = StaticSession if fixed == "static" else OnnxSession
         return kind(LoadGroup(cases=cases), prepared)
 
     def mover(self, case: Case) -> None:
         """No provider lets Python move memory inside its device."""
+
+    def _chosen(self, case: Case, name: str) -> Any:
+        """An option of a case, or what the provider has in its place where the case was not planned."""
+        return case.options.get(name, self.options[name].default_for(case.provider or self.provider))
 
 
 class Ascend(Onnx):

@@ -113,17 +113,18 @@ def test_a_provider_that_does_not_start_is_refused(runtime: Runtime) -> None:
 
 def test_a_plugin_is_asked_by_its_device(runtime: Runtime) -> None:
     runtime.entries += [
-        entry(OPENVINO, "cpu"),
-        entry(OPENVINO, "gpu", pci_bus_id="0000:03:00.0"),
-        entry(OPENVINO, "gpu"),
+        entry(OPENVINO, "cpu", "/lib/openvino.so"),
+        entry(OPENVINO, "gpu", "/lib/openvino.so", pci_bus_id="0000:03:00.0"),
+        entry(OPENVINO, "gpu", "/lib/openvino.so"),
     ]
+    runtime.available.append(OPENVINO)  # as the runtime lists it once it is registered
     session = opened(OPENVINO, "gpu:1", threads="3")
     assert runtime.last["devices"] == [runtime.entries[3]] and runtime.last["providers"] is None
     assert runtime.last["given"] == {"load_config": '{"CPU": {"INFERENCE_NUM_THREADS": "3"}}'}
     assert session.device == Device(kind="gpu", name="Maker gpu", index=1)
     assert opened(OPENVINO, "gpu").device.pci == "0000:03:00.0"
     assert opened(OPENVINO, "1").device.kind == "gpu"
-    assert session.plugin == f"{OPENVINO} 1.2"
+    assert session.plugin == "openvino.so 1.2"
     assert json.loads(opened(OPENVINO, fidelity="exact").options["load_config"])["CPU"].keys() == {
         "INFERENCE_NUM_THREADS",
         "DYNAMIC_QUANTIZATION_GROUP_SIZE",
@@ -135,7 +136,7 @@ def test_a_plugin_is_asked_by_its_device(runtime: Runtime) -> None:
 
 def test_one_entry_for_all_cards_is_told_the_index(runtime: Runtime) -> None:
     """Moore Threads' plugin lists one entry, which it hangs on the host's processor."""
-    runtime.entries.append(entry(MUSA, "cpu"))
+    runtime.entries.append(entry(MUSA, "cpu", "/lib/musa.so"))
     session = opened(MUSA, "2")
     assert runtime.last["given"] == {"device_id": "2"}
     assert session.device == Device(kind="musa", name="Vendor musa", index=2)
