@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -30,8 +31,8 @@ class Loop:
 
 def fresh(function: Any, *given: Any) -> Any:
     """What `function` answers in a process of its own."""
-    with get_context("spawn").Pool(1) as pool:
-        return pool.apply(function, given)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as one:
+        return one.submit(function, *given).result()
 
 
 def rates(loop: Loop, repetitions: int) -> list[float]:
