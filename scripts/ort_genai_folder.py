@@ -164,6 +164,10 @@ def write_checkpoint(arch: Arch, into: Path) -> None:
         eos_token_id=arch.vocab - 1,
         pad_token_id=arch.vocab - 1,
     )
-    AutoModelForCausalLM.from_config(description, dtype=torch.float16).save_pretrained(into)
+    model = AutoModelForCausalLM.from_config(description, dtype=torch.float16)
+    for name, numbers in model.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(numbers, std=0.02)  # as they begin, zeros, the builder would leave them out
+    model.save_pretrained(into)
     words = Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
     PreTrainedTokenizerFast(tokenizer_object=words, unk_token="a", eos_token="a").save_pretrained(into)
