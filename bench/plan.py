@@ -21,7 +21,11 @@ SMALLEST_KV_CAPACITY = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What was asked for: the product of its lists. `options` are raw `--set` strings, `models` are MODEL-SCHEME."""
+    """What was asked for: the product of its lists. `options` are raw `--set` strings, `models` are MODEL-SCHEME.
+
+    `allow_fallback`, the share of the matrix products that may execute elsewhere than asked, is of no case: it decides
+    what is believed, not what is computed.
+    """
 
     backends: tuple[str, ...]
     models: tuple[str, ...]
@@ -35,6 +39,7 @@ class Request:
     options: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
     chunk: int = 512
+    allow_fallback: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,13 @@ def case_key(case: Case) -> str:
     return hashlib.sha256(json.dumps(asdict(case), sort_keys=True).encode()).hexdigest()[:32]
 
 
+def no_share(text: str, where: str = "--allow-fallback") -> UsageError:
+    """The error for what is no share of the matrix products that may execute elsewhere."""
+    return UsageError(
+        f"{text!r} is no share between 0 and 1", where=where, remedy="write 5% or 0.05, or leave it out to allow none"
+    )
+
+
 def kv_capacity(workload: Workload, arch: Arch, model: str) -> int:
     """Positions to reserve: a power of two, 1024 or more, never beyond the model's context.
 
@@ -127,6 +139,8 @@ def _check(request: Request) -> None:
             raise UsageError(f"{value} is too few", where=flag, remedy="give at least 1")
     if request.seed < 0:
         raise UsageError(f"{request.seed} is negative", where="--seed", remedy="give 0 or more")
+    if request.allow_fallback is not None and not 0 < request.allow_fallback < 1:
+        raise no_share(str(request.allow_fallback))
     for flag, given in (
         ("--backend", request.backends),
         ("--model", request.models),
