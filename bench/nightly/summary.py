@@ -232,7 +232,7 @@ def _what_changed(judged: Judged) -> str:
     before, now = judged.series.before, judged.series.tonight.newest.facts
     then = before.newest.facts if before else None
     same = then is None or now is None or elsewhere_text(then) == elsewhere_text(now)
-    return "precision" if same else "share of work elsewhere than asked"
+    return "precision" if same else "share of work elsewhere"
 
 
 def _listed(differences: Mapping[str, tuple[str, str]]) -> str:

@@ -43,8 +43,8 @@ PROVIDER = Column(
 ON_PROVIDER = Column(
     key="on_provider_ratio",
     header="on provider",
-    meaning="share of the matrix products that was executed where it was asked for, shown where anything was not; "
-    "`of products` where all of them were, and other operations were not",
+    meaning="share of the matrix products that was executed where it was asked, shown where anything was not; "
+    "of products: all of them were, other operations were not",
     of=on_provider,
     says=_said,
     numeric=True,
