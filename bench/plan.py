@@ -22,7 +22,11 @@ SMALLEST_KV_CAPACITY = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What was asked for: the product of its lists. `options` are raw `--set` strings, `models` are MODEL-SCHEME."""
+    """What was asked for: the product of its lists. `options` are raw `--set` strings, `models` are MODEL-SCHEME.
+
+    `allow_fallback`, the share of the matrix products that may execute elsewhere than asked, is of no case: it decides
+    what is believed, not what is computed.
+    """
 
     backends: tuple[str, ...]
     models: tuple[str, ...]
@@ -36,6 +40,7 @@ class Request:
     options: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
     chunk: int = 512
+    allow_fallback: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,13 @@ def shuffled(group: LoadGroup, seed: int, launch: int = 0) -> LoadGroup:
 def case_key(case: Case) -> str:
     """32 hex digits that name a case in the journal: equal cases have equal keys in every process."""
     return hashlib.sha256(json.dumps(asdict(case), sort_keys=True).encode()).hexdigest()[:32]
+
+
+def no_share(text: str, where: str = "--allow-fallback") -> UsageError:
+    """The error for what is no share of the matrix products that may execute elsewhere."""
+    return UsageError(
+        f"{text!r} is no share between 0 and 1", where=where, remedy="write 5% or 0.05, or leave it out to allow none"
+    )
 
 
 def kv_capacity(workload: Workload, arch: Arch, model: str) -> int:
@@ -150,6 +162,8 @@ def _check(request: Request) -> None:
             raise UsageError(f"{value} is too few", where=flag, remedy="give at least 1")
     if request.seed < 0:
         raise UsageError(f"{request.seed} is negative", where="--seed", remedy="give 0 or more")
+    if request.allow_fallback is not None and not 0 < request.allow_fallback < 1:
+        raise no_share(str(request.allow_fallback))
     for flag, given in (
         ("--backend", request.backends),
         ("--model", request.models),

@@ -55,6 +55,7 @@ class Settings:
     `python` (`--python`) and `host` (the host file, by backend) choose the workers' interpreters. `meter` is the
     command of an external meter; before the first worker sensors of power are read for `idle_s`, where there are any.
     Another bench that measures on this machine is waited for, `max_wait_s`; so are devices warmer than `cool_to_c`.
+    `allow_fallback` is the share of the matrix products that may execute elsewhere than asked.
     """
 
     targets: Mapping[str, str] = field(default_factory=dict)
@@ -69,6 +70,7 @@ class Settings:
     idle_s: float = 30.0
     max_wait_s: float = 600.0
     cool_to_c: float | None = None
+    allow_fallback: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -89,6 +89,7 @@ class Sweep:
             self.settings.seed,
             self.settings.repetitions,
             self.settings.budget_s,
+            self.settings.allow_fallback,
             self.part,
         )
         self._missing = set(self.journal.missing())
@@ -168,6 +169,7 @@ class Sweep:
             repetitions=self.settings.repetitions,
             budget_s=self.settings.budget_s,
             energy_s=energy_s,
+            allow_fallback=self.settings.allow_fallback,
             seed=self.settings.seed,
         )
 

@@ -77,6 +77,19 @@ def names(group: Any) -> list[str]:
     return [case.workload.name for case in group.cases]
 
 
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.1, float("nan"), 5])
+def test_a_share_is_more_than_nothing_and_less_than_all(share: float) -> None:
+    asked = Request(backends=("fake",), models=("tiny-int8",), allow_fallback=share)
+    with pytest.raises(UsageError, match=r"^--allow-fallback: .* is no share between 0 and 1; write 5% or 0\.05"):
+        make_plan(asked, CATALOG, {"fake": cast(Backend, Adapter())})
+
+
+def test_what_is_allowed_changes_no_case() -> None:
+    asked = Request(backends=("fake",), models=("tiny-int8",))
+    adapters = {"fake": cast(Backend, Adapter())}
+    assert make_plan(replace(asked, allow_fallback=0.05), CATALOG, adapters) == make_plan(asked, CATALOG, adapters)
+
+
 def test_workloads_that_fit_one_loaded_model_share_a_group() -> None:
     made = plan(workloads=("pp512", "tg128", "chat", "rag", "pp512x2", "tg8x2"))
     assert sorted(map(sorted, map(names, made.groups))) == [["chat", "pp512", "tg128"], ["pp512x2", "tg8x2"], ["rag"]]
