@@ -10,14 +10,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from bench.errors import CaseError
 from bench.facts import MemoryUse, SessionFacts
-from bench.types import Arch, Availability, Case, Float32, Int32, LoadGroup, Option, Prepared, Requirements, Support
+from bench.types import (
+    Arch,
+    Availability,
+    Case,
+    Float32,
+    Int32,
+    LoadGroup,
+    Option,
+    Prepared,
+    Requirements,
+    Sample,
+    Support,
+)
 
 GROUP = 32
 """Codes that share a scale in every quantized scheme of the canonical file."""
@@ -234,6 +246,23 @@ class Backend(Protocol):
 
     def mover(self, case: Case) -> Mover | None:
         """For a device with memory of its own; None where what computes reads the host's, which the harness probes."""
+
+
+@runtime_checkable
+class Exporter(Protocol):
+    """What a backend offers besides where it can hand its graph to others' compilers; no backend needs to."""
+
+    def export_support(self, case: Case) -> Support:
+        """Pure and total: whether the model of `case` can be written so, decided without the runtime."""
+
+    def export_bytes(self, case: Case) -> int:
+        """About what the disk must give meanwhile; pure."""
+
+    def export(self, case: Case, artifact: Artifact, sample: Sample, into: Path, progress: Progress) -> None:
+        """Write into the empty folder `into` all that others need and, from `sample`, what they check it with.
+
+        The graph fits `case`: its batch, its chunks, `kv_capacity` positions of cache. Bounded memory.
+        """
 
 
 def row_ranges(rows: int, row_bytes: int, at_once_bytes: int = 64 << 20) -> Iterator[tuple[int, int]]:

@@ -140,32 +140,19 @@ class Preparer:
         """Weights of others: no reference can be computed, so nothing is certified."""
         case, started = group.first, time.monotonic()
         file = Path(case.weights)
-        digest = file_digest(file, cache.root() / "files", self._announced("digest", file.name))
+        digest = file_digest(file, cache.root() / "files", announced(self._watcher, "digest", file.name))
         key = _key(digest, backend, case, versions)
         folder = cache.prepared_folder(backend.name, f"{case.model}-{case.scheme}", key)
         prepared = self._prepared(group, backend, file, None, folder, at)
         return Ready(digest=digest, prepared=prepared, prepare_s=time.monotonic() - started)
 
     def _artifact(self, case: Case) -> Path:
-        progress = self._announced("synthesize", f"{case.model}-{case.scheme}")
+        progress = announced(self._watcher, "synthesize", f"{case.model}-{case.scheme}")
         return cache.ensure_artifact(case.model, case.arch, case.scheme, case.weights, progress=progress)
 
     def _reference(self, artifact: Path, layers: int | None) -> Path:
         detail = "float32 pass" if layers is None else f"float32 pass, {layers} layers"
-        return ensure_reference(artifact, layers, progress=self._announced("reference", detail))
-
-    def _announced(self, name: str, detail: str) -> Progress:
-        """Progress that begins its phase with its first call: what is cached is not announced."""
-        begun = False
-
-        def progress(done: int, total: int) -> None:
-            nonlocal begun
-            if not begun:
-                self._watcher.phase(name, detail)
-                begun = True
-            self._watcher.progress(done, total)
-
-        return progress
+        return ensure_reference(artifact, layers, progress=announced(self._watcher, "reference", detail))
 
     def _prepared(
         self, group: LoadGroup, backend: Backend, artifact: Path, layers: int | None, folder: Path, at: Place
@@ -219,22 +206,40 @@ class Preparer:
         return Job(task=task, adapter=self._settings.targets[group.first.backend], group=group, **given)
 
     def _listen(self, job: Job, at: Place) -> dict[str, Any]:
-        """Execute one untimed task in a worker; its answer is the event that carries one."""
-        answer: dict[str, Any] | None = None
-        with Child(at.interpreter, job, at.log, self._settings.timeout_s) as child:
-            for event in child.events():
-                match event["event"]:
-                    case "tick":
-                        self._watcher.tick()
-                    case "progress":
-                        self._watcher.progress(event["done"], event["total"])
-                    case "prepared" | "certificate":
-                        answer = event
-                    case "error":
-                        raise protocol.rebuild(event)
-        if answer is None:
-            raise CaseError(f"the worker ended without an answer to {job.task}", phase=job.task)
-        return answer
+        return listen(job, at, self._settings.timeout_s, self._watcher)
+
+
+def announced(watcher: Watcher, name: str, detail: str) -> Progress:
+    """Progress that begins its phase with its first call: what is cached is not announced."""
+    begun = False
+
+    def progress(done: int, total: int) -> None:
+        nonlocal begun
+        if not begun:
+            watcher.phase(name, detail)
+            begun = True
+        watcher.progress(done, total)
+
+    return progress
+
+
+def listen(job: Job, at: Place, limit_s: float, watcher: Watcher) -> dict[str, Any]:
+    """Execute one untimed task in a worker; its answer is the event that carries one."""
+    answer: dict[str, Any] | None = None
+    with Child(at.interpreter, job, at.log, limit_s) as child:
+        for event in child.events():
+            match event["event"]:
+                case "tick":
+                    watcher.tick()
+                case "progress":
+                    watcher.progress(event["done"], event["total"])
+                case "prepared" | "certificate" | "exported":
+                    answer = event
+                case "error":
+                    raise protocol.rebuild(event)
+    if answer is None:
+        raise CaseError(f"the worker ended without an answer to {job.task}", phase=job.task)
+    return answer
 
 
 def keep_certificate(path: Path, certificate: Mapping[str, Any]) -> None:

@@ -20,7 +20,7 @@ from bench.errors import BenchError
 from bench.types import LoadGroup, Prepared
 
 T = TypeVar("T")
-Task = Literal["probe", "prepare", "certify", "measure"]
+Task = Literal["probe", "prepare", "certify", "measure", "export"]
 BETWEEN_WORK = ("phase", "sample")
 """Events that are sent while nothing is timed: at the marks of phases, and after every repetition."""
 
@@ -29,8 +29,9 @@ BETWEEN_WORK = ("phase", "sample")
 class Job:
     """One task for one fresh worker. `adapter` is `module:Attribute`; paths are absolute.
 
-    prepare writes into `prepared_folder`; certify and measure read `prepared`. `layers` cuts the model (certificates of
-    large models). `reference` is the folder of the float32 reference, None where nothing can be compared.
+    prepare and export write into `prepared_folder`; certify and measure read `prepared`. `layers` cuts the model
+    (certificates of large models). `reference` is the folder of the float32 reference, None where nothing can be
+    compared; export finds a sample there.
     `compare_fed` reads all codes back from the runtime once and compares them with the artifact's. `behind_prefix`: the
     parent started another program, which started the worker; so the worker reads its memory itself, and ends when
     standard input is closed, because no signal may reach it. `energy_s`: sensors of energy are read, which need a phase

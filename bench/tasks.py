@@ -1,4 +1,7 @@
-"""What a worker does with a job: prepare, certify, measure. Each task ends by itself; its results are its events."""
+"""What a worker does with a job: prepare, certify, measure, export.
+
+Each task ends by itself; its results are its events.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,10 @@ from pathlib import Path
 
 from bench import attest, gate, sustain
 from bench import measure as timed
-from bench.api import Backend, Session
+from bench.api import Backend, Exporter, Session
 from bench.artifacts.imported import Weights
 from bench.artifacts.reader import open_artifact
+from bench.artifacts.sample import load_sample
 from bench.artifacts.stored_reference import Reference, load_reference
 from bench.ceiling import ReadProbe, measure_device
 from bench.errors import BenchError, CaseError, InvalidMeasurement, PrerequisiteError
@@ -32,6 +36,15 @@ def prepare(backend: Backend, job: Job, events: Events) -> None:
         view = artifact.cut(job.layers) if job.layers else artifact
         prepared = backend.prepare(job.group.first, view, Path(job.prepared_folder), events.progress)
     events("prepared", prepared=prepared)
+
+
+def export(backend: Backend, job: Job, events: Events) -> None:
+    """Let the adapter write what it hands to others into the folder the parent made."""
+    assert job.group and job.artifact and job.prepared_folder and job.reference and isinstance(backend, Exporter)
+    with _phase("export", events):
+        artifact, sample = open_artifact(Path(job.artifact)), load_sample(Path(job.reference))
+        backend.export(job.group.first, artifact, sample, Path(job.prepared_folder), events.progress)
+    events("exported")
 
 
 def certify(backend: Backend, job: Job, events: Events) -> None:

@@ -170,6 +170,23 @@ class Prepared:
     notes: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sample:
+    """Rows of token ids and what the float32 reference makes of them: what an exported model is checked with.
+
+    `ids` [rows, positions], `logits` [rows, positions, vocab]; `keys` (rotated) and `values` [layers, rows, positions,
+    kv_heads, head_dim] as attention reads them. `centred2` is ‖logits − their mean‖², `delta2` by precision class the
+    ‖error‖² that it must cause, both [rows, positions].
+    """
+
+    ids: Int32
+    logits: Float32
+    keys: Float32
+    values: Float32
+    centred2: npt.NDArray[np.float64]
+    delta2: Mapping[str, npt.NDArray[np.float64]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
     """A device as its runtime names it; `uuid`, and `pci` (`0000:03:00.0`), None where the runtime cannot tell."""

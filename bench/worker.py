@@ -57,7 +57,9 @@ def execute(job: Job, events: Events) -> None:
         return
     from bench import tasks
 
-    {"prepare": tasks.prepare, "certify": tasks.certify, "measure": tasks.measure}[job.task](backend, job, events)
+    {"prepare": tasks.prepare, "certify": tasks.certify, "measure": tasks.measure, "export": tasks.export}[job.task](
+        backend, job, events
+    )
 
 
 def load_adapter(target: str) -> Backend:

@@ -8,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from backends.onnx.exporting import Exporting
 from backends.onnx.known import CPU, HOST, NAMES, PROVIDERS, UNKNOWN, dialects, known, shapes
 from bench.api import Artifact, Progress
 from bench.errors import CaseError, missing_imports, unknown_name
@@ -37,7 +38,7 @@ STORED = {"int8": 34 / 32, "int4": 18 / 32, "fp16": 2.0}
 RUNTIME = "ONNX Runtime or onnx"
 
 
-class Onnx:
+class Onnx(Exporting):
     """The adapter; importing it loads no runtime."""
 
     name = "onnx"

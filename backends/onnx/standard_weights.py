@@ -28,7 +28,7 @@ STRIP_BYTES = 128 << 20
 def write(artifact: Artifact, path: Path, level: Level, progress: Progress) -> dict[str, Stored]:
     """Write `path` from `artifact` in bounded memory and return what lies where. `progress` counts tensors."""
     plan = parts(artifact.arch)
-    stored = _places(artifact, level)
+    stored = places(artifact, level)
     with path.open("wb") as file:
         file.truncate(max(entry.offset + entry.size_bytes for entry in stored.values()))
     for done, (name, stacked) in enumerate(plan.items()):
@@ -63,15 +63,15 @@ def noted(stored: Mapping[str, Stored]) -> dict[str, Any]:
     return {name: [list(entry.shape), entry.offset] for name, entry in stored.items() if name.endswith(SCALES)}
 
 
-def _places(artifact: Artifact, level: Level) -> dict[str, Stored]:
-    """Each tensor on a page of its own, in the order of the graph."""
-    places: dict[str, Stored] = {}
+def places(artifact: Artifact, level: Level) -> dict[str, Stored]:
+    """What `write` puts where: each tensor on a page of its own, in the order of the graph."""
+    found: dict[str, Stored] = {}
     end = 0
 
     def place(name: str, dtype: str, *shape: int) -> None:
         nonlocal end
-        places[name] = Stored(dtype, shape, -(-end // PAGE_BYTES) * PAGE_BYTES)
-        end = places[name].offset + places[name].size_bytes
+        found[name] = Stored(dtype, shape, -(-end // PAGE_BYTES) * PAGE_BYTES)
+        end = found[name].offset + found[name].size_bytes
 
     for name, stacked in parts(artifact.arch).items():
         tensors = [artifact.tensor(part) for part, _ in stacked]
@@ -87,7 +87,7 @@ def _places(artifact: Artifact, level: Level) -> dict[str, Stored]:
             place(name + SCALES, "<f4", columns // GROUP, rows)
         elif scheme == "int8":
             place(name + SCALES, "<f4", *((rows, 1) if name == TABLE else (rows,)))
-    return places
+    return found
 
 
 def _write(tensor: Codes, path: Path, name: str, stored: Mapping[str, Stored], first: int) -> None:

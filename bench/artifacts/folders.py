@@ -31,9 +31,9 @@ def build_folder(final: Path, needed_bytes: int = 0) -> Iterator[Path]:
 
 
 @contextmanager
-def folder_lock(final: Path) -> Iterator[None]:
+def folder_lock(final: Path, remedy: str | None = None) -> Iterator[None]:
     """Hold the right to build or remove `final`; waits for whoever has it. Ends with the process, however it dies."""
-    with _explained(final, 0):
+    with _explained(final, 0, remedy):
         final.parent.mkdir(parents=True, exist_ok=True)
         descriptor = _locked(final, fcntl.LOCK_EX)
     try:
@@ -57,13 +57,13 @@ def folder_lock_if_free(final: Path) -> Iterator[bool]:
 
 
 @contextmanager
-def staged_folder(final: Path, needed_bytes: int = 0) -> Iterator[Path]:
-    """`build_folder` for a caller that holds the lock already."""
-    with _explained(final, needed_bytes):
+def staged_folder(final: Path, needed_bytes: int = 0, remedy: str | None = None) -> Iterator[Path]:
+    """`build_folder` for a caller that holds the lock already; `remedy` for folders outside of the cache."""
+    with _explained(final, needed_bytes, remedy):
         remove_leftovers(final)
         free_bytes = shutil.disk_usage(final.parent).free
         if free_bytes < needed_bytes:
-            raise _no_space(final, needed_bytes, free_bytes)
+            raise _no_space(final, needed_bytes, free_bytes, remedy)
         building = final.with_name(f".{final.name}.{os.getpid()}{PARTIAL}")
         building.mkdir()
         try:
@@ -132,18 +132,18 @@ def _unlock(final: Path, descriptor: int) -> None:
 
 
 @contextmanager
-def _explained(final: Path, needed_bytes: int) -> Iterator[None]:
+def _explained(final: Path, needed_bytes: int, remedy: str | None) -> Iterator[None]:
     """Errors of the disk as PrerequisiteError."""
     try:
         yield
     except OSError as error:
         if error.errno in _NO_SPACE:
-            raise _no_space(final, needed_bytes, shutil.disk_usage(_existing(final)).free) from error
+            raise _no_space(final, needed_bytes, shutil.disk_usage(_existing(final)).free, remedy) from error
         if error.errno in _NO_ACCESS:
             raise PrerequisiteError(
                 f"cannot be written: {error.strerror}",
                 where=error.filename or str(final.parent),
-                remedy="set BENCH_CACHE to a folder that can",
+                remedy=remedy or "set BENCH_CACHE to a folder that can",
             ) from error
         raise
 
@@ -152,10 +152,10 @@ def _existing(path: Path) -> Path:
     return next(parent for parent in (path, *path.parents) if parent.exists())
 
 
-def _no_space(final: Path, needed_bytes: int, free_bytes: int) -> PrerequisiteError:
+def _no_space(final: Path, needed_bytes: int, free_bytes: int, remedy: str | None) -> PrerequisiteError:
     needs = f", {render_bytes(needed_bytes)} ({needed_bytes} bytes) needed" if needed_bytes else ""
     return PrerequisiteError(
         f"disk full: {render_bytes(free_bytes)} ({free_bytes} bytes) free{needs}",
         where=str(final.parent),
-        remedy="execute `bench cache prune`, or set BENCH_CACHE to a folder on a larger disk",
+        remedy=remedy or "execute `bench cache prune`, or set BENCH_CACHE to a folder on a larger disk",
     )

@@ -15,6 +15,9 @@ from bench.types import Float32, Int32
 
 WEIGHT_BYTES = 48 << 20  # float32 weights in memory at once
 SCORE_BYTES = 64 << 20  # attention scores in memory at once
+Observe = Callable[[int, Float32, Float32], None]
+"""Called with each layer and its keys and values [positions, kv_heads, head_dim] of the first class, as attention reads
+them."""
 
 
 def forward(
@@ -35,45 +38,56 @@ def logit_blocks(
     classes: Sequence[str],
     keep: int | None = None,
     progress: Progress | None = None,
+    observe: Observe | None = None,
 ) -> Iterator[Float32]:
     """The logits of `forward`, [classes, positions, some rows of the vocabulary] at a time, in order.
 
     `progress` counts weights (numbers, not bytes).
     """
-    yield from _Pass(artifact, ids, classes, progress).logits(keep)
+    yield from _Pass(artifact, ids, classes, progress, observe).logits(keep)
 
 
 class _Pass:
     """One pass: hidden states are [classes, positions, hidden]."""
 
-    def __init__(self, artifact: Artifact, ids: Int32, classes: Sequence[str], progress: Progress | None):
+    def __init__(
+        self,
+        artifact: Artifact,
+        ids: Int32,
+        classes: Sequence[str],
+        progress: Progress | None,
+        observe: Observe | None,
+    ):
         self.artifact, self.arch = artifact, artifact.arch
         self.classes = [PrecisionClass(name) for name in classes]
         self.head = "token_embd.weight" if self.arch.tied else "output.weight"
         self.hidden = self._activations(self._embedded(ids))
         angles = np.outer(np.arange(len(ids)), artifact.inv_freq())
         self.cos, self.sin = (turn(angles).astype(np.float32)[:, None, :] for turn in (np.cos, np.sin))
-        self._progress, self._done = progress, 0
+        self._progress, self._done, self._observe = progress, 0, observe
         names = [*artifact.names(), *([self.head] if self.arch.tied else [])]
         matrices = [shape for shape in (artifact.tensor(name).shape for name in names) if len(shape) == 2]
         self._total = sum(rows * columns for rows, columns in matrices[1:])
 
     def logits(self, keep: int | None) -> Iterator[Float32]:
         for layer in range(self.arch.layers):
-            self._layer(f"blk.{layer}.")
+            self._layer(layer)
         hidden = self.hidden if keep is None else self.hidden[:, -keep:]
         normed = self._normed(hidden, "output_norm.weight")
         for _, block in self._products(self.head, self._linear_inputs(normed)):
             yield self._activations(self._product_results(block))
 
-    def _layer(self, prefix: str) -> None:
-        arch = self.arch
+    def _layer(self, layer: int) -> None:
+        arch, prefix = self.arch, f"blk.{layer}."
         normed = self._linear_inputs(self._normed(self.hidden, prefix + "attn_norm.weight"))
         query, key, value = (
             self._head_rows(prefix + kind, normed, heads)
             for kind, heads in (("attn_q", arch.heads), ("attn_k", arch.kv_heads), ("attn_v", arch.kv_heads))
         )
-        mixed = self._attention(self._rotated(query), self._cached(self._rotated(key)), self._cached(value))
+        query, key, value = self._rotated(query), self._cached(self._rotated(key)), self._cached(value)
+        if self._observe:
+            self._observe(layer, key[0], value[0])
+        mixed = self._attention(query, key, value)
         self._add(self._linear(prefix + "attn_output", self._linear_inputs(mixed)))
         normed = self._linear_inputs(self._normed(self.hidden, prefix + "ffn_norm.weight"))
         gate, up = (self._linear(prefix + kind, normed) for kind in ("ffn_gate", "ffn_up"))

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from bench.api import Artifact, Progress
 from bench.artifacts.folders import build_folder
-from bench.artifacts.forward import logit_blocks
+from bench.artifacts.forward import Observe, logit_blocks
 from bench.artifacts.noise import CLASSES
 from bench.artifacts.reader import open_artifact
 from bench.artifacts.seals import check_seal, seal
@@ -74,16 +74,20 @@ def ensure_reference(artifact_folder: Path, layers: int | None = None, progress:
 
 
 def compute_reference(
-    artifact: Artifact, ids: Int32, classes: Sequence[str], progress: Progress | None = None
+    artifact: Artifact,
+    ids: Int32,
+    classes: Sequence[str],
+    progress: Progress | None = None,
+    observe: Observe | None = None,
 ) -> Reference:
     """The float32 logits of `ids` [positions] and the errors of `classes`, "f32" among them; in memory.
 
-    `progress` counts weights.
+    `progress` counts weights. `observe` is told the first class's keys and values.
     """
     logits = np.empty((len(ids), artifact.arch.vocab), np.float32)
     delta2 = np.zeros((len(classes), len(ids)))
     columns, sampled, start = sampled_columns(artifact.arch.vocab), [], 0
-    for block in logit_blocks(artifact, ids, classes, progress=progress):
+    for block in logit_blocks(artifact, ids, classes, progress=progress, observe=observe):
         exact = block[classes.index("f32")]
         stop = start + exact.shape[-1]
         logits[:, start:stop] = exact

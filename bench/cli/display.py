@@ -28,6 +28,8 @@ WORDS = {
     "verify": "check files of",
     "prepare": "prepare",
     "certify": "certify:",
+    "export": "export",
+    "digest": "digests of",
     "ceiling": "probe read bandwidth",
     "wait for": "wait for",
     "cool": "cool down",

@@ -1,52 +1,40 @@
-"""`bench export`: records in another tool's format."""
+"""`bench export`: what is here in others' formats, one command a format, imported when it is called."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+import importlib
 
 import click
 
-from bench.cli.selection import selected, selectors
-from bench.cli.writing import write_whole
 from bench.errors import unknown_name
-from bench.interchange.export import llama_bench_row, row_line
-from bench.interchange.llama_bench import FORMAT
-from bench.results.location import locate_store
-from bench.results.store import Store
-from bench.spec import load_catalog
 
-TOLD = ("ok", "unproven")
-"""Statuses that are exported unless others are named: what must not be believed stays here."""
+FORMATS = {
+    "llama-bench": "bench.cli.export_records:export_records",
+    "onnx": "bench.cli.export_onnx:export_onnx",
+}
 
 
-@click.command(short_help="Records as another tool writes them.")
-@click.argument("form", metavar="FORMAT")
-@selectors
-@click.option("--output", metavar="FILE", type=click.Path(path_type=Path), help="Else standard output, as for -.")
-def export(form: str, results: str | None, output: Path | None, **asked: Any) -> None:
-    """Write records in FORMAT: llama-bench, one line of its JSONL for each.
+class Formats(click.Group):
+    """Subcommands by import path."""
 
-    Those of the newest sweep of each series that are ok or unproven, unless options say otherwise. Workloads that
-    llama-bench has not are left out.
-    """
-    if form != FORMAT:
-        raise unknown_name("format", form, [FORMAT], where="export")
-    records = selected(Store(locate_store(results)), **{**asked, "statuses": asked["statuses"] or TOLD})
-    models = load_catalog().models
-    lines, left_out = [], []
-    for record in records:
-        model = models.get(record.identity.model)
-        row = llama_bench_row(record, model.arch if model else None)
-        if row is None:
-            left_out.append(record.identity.workload.name)
-        else:
-            lines.append(row_line(row))
-    if left_out:
-        names = ", ".join(sorted(set(left_out)))
-        click.echo(f"bench: {len(left_out)} records left out, for llama-bench has no such workload: {names}", err=True)
-    if output is None or str(output) == "-":
-        for line in lines:
-            click.echo(line)
-    elif records:
-        write_whole(output, "".join(f"{line}\n" for line in lines).encode())
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(FORMATS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in FORMATS:
+            return None
+        module, _, attribute = FORMATS[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in FORMATS:
+            raise unknown_name("format", args[0], FORMATS, where="export", remedy=f"formats: {', '.join(FORMATS)}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Formats, short_help="Records or models in others' formats.")
+def export() -> None:
+    """Write records as another tool writes them, or a model for others' compilers."""

@@ -138,7 +138,7 @@ def test_commands_shown_in_the_pages_exist(page: Path) -> None:
     known = dict(commands())
     for line in invocations(page):
         words = shlex.split(line)
-        group = words[1] in ("cache", "results")
+        group = words[1] in ("cache", "results", "export")
         name = " ".join(words[: 3 if group else 2])
         if group and len(words) == 2:
             continue

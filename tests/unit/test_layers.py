@@ -42,6 +42,7 @@ LAYERS = [
         "tasks",
         "launch",
         "preparing",
+        "exporting",
         "recording",
         "situation",
         "metering",
