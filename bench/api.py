@@ -210,7 +210,11 @@ class Backend(Protocol):
     """False for a backend that executes no model: nothing is prepared or gated and its records are `unproven`."""
     provider: str | None
     """The execution provider that is asked for where none is named; None for a runtime that has no providers."""
+    providers: Mapping[str, str]
+    """Full names of the providers that it knows, by all that people call them, in lower case. Another name is taken as
+    it is. Only looked at where `provider` is not None."""
     options: Mapping[str, Option]
+    """What `--set` takes, by name; `NAME.*` for all that begin so."""
 
     def probe(self) -> Availability:
         """What is installed and present here; never raises."""

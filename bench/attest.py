@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from bench.facts import SessionFacts
 from bench.types import Workload
+from bench.units import SHARE_NOISE, render_share
 
 IMPOSSIBLE_RATIO = 1.1
 """Above this share of the probed read bandwidth a decode rate cannot be true; the probe itself errs by less."""
@@ -21,21 +25,113 @@ class DecodeTraffic:
     kv_bytes_per_token: int
 
 
-def misplaced(facts: SessionFacts) -> str | None:
-    """Why the placement is not what was asked, or None: everything that computes must be on the asked one."""
-    asked = [p for p in facts.placement if p.device == facts.asked_placement]
-    elsewhere = [p for p in facts.placement if p.device != facts.asked_placement and p.operations]
+class Place(Protocol):
+    """What one device was given: a session's Placement, or a record's."""
+
+    @property
+    def device(self) -> str: ...
+    @property
+    def matmul_share(self) -> float | None: ...
+    @property
+    def operations(self) -> Mapping[str, int]: ...
+
+
+class Placed(Protocol):
+    """Facts of a session, or of a record."""
+
+    @property
+    def asked_placement(self) -> str | None: ...
+    @property
+    def placement(self) -> Sequence[Place]: ...
+
+
+def elsewhere(facts: Placed) -> list[Place]:
+    """The devices that compute something though another was asked for, the one with most of the work first."""
+    found = [
+        place for place in facts.placement if place.device != facts.asked_placement and (_share(place) or _count(place))
+    ]
+    return sorted(found, key=lambda place: (-_share(place), -_count(place), place.device))
+
+
+def elsewhere_share(facts: Placed) -> float | None:
+    """The share of the matrix products that is not on the placement asked for; 0 where only other operations are not.
+
+    None where all that computes is there, or where it is not known: a runtime that does not tell is never believed.
+    """
+    if not facts.placement or facts.asked_placement is None:
+        return None
+    share = abs(1 - sum(_share(place) for place in facts.placement if place.device == facts.asked_placement))
+    if share < SHARE_NOISE:
+        return 0.0 if elsewhere(facts) else None
+    return min(share, 1.0)
+
+
+def elsewhere_text(facts: Placed) -> str | None:
+    """`3 % on CPU` for headings and comparisons; None where nothing is known to be elsewhere."""
+    share = elsewhere_share(facts)
+    if share is None:
+        return None
+    devices = ", ".join(sorted(place.device for place in elsewhere(facts))) or "what is not told"
+    return f"{render_share(share)} on {devices}" if share else f"other operations on {devices}"
+
+
+def misplaced(facts: Placed, allowed: float | None = None) -> str | None:
+    """Why the placement is not what was asked, or None: everything that computes must be on the asked one.
+
+    Where a share is `allowed`, so much of the matrix products may be elsewhere, and any other operation too.
+    """
+    asked, share = facts.asked_placement, elsewhere_share(facts)
     if not facts.placement:
         return "the runtime does not tell where its operations execute"
-    if elsewhere:
-        place = max(elsewhere, key=lambda p: sum(p.operations.values()))
-        kinds = sorted(place.operations.items(), key=lambda item: -item[1])
-        named = ", ".join(f"{count} {kind}" for kind, count in kinds[:4]) + (", …" if len(kinds) > 4 else "")
-        share = sum(p.matmul_share for p in asked)
-        return f"asked for {facts.asked_placement}, but {place.device} executes {named} (matmul share here {share:.0%})"
-    if abs(sum(p.matmul_share for p in asked) - 1) > 1e-6:
-        return f"{facts.asked_placement} holds only {sum(p.matmul_share for p in asked):.0%} of the matrix products"
+    if share is None or (allowed is not None and share <= allowed + SHARE_NOISE):
+        return None
+    if not elsewhere(facts):
+        return f"{asked} holds only {render_share(1 - share)} of the matrix products"
+    bound = "" if allowed is None else f", {render_share(allowed)} may be"
+    products = (
+        f"{render_share(share)} of the matrix products are there" if share else "all matrix products are as asked"
+    )
+    return f"asked for {asked}, but {executed_elsewhere(facts)}: {products}{bound}"
+
+
+def passed(facts: Placed, allowed: float | None) -> str | None:
+    """What was executed elsewhere than asked and is believed, because so much of it was allowed; None: nothing."""
+    share = elsewhere_share(facts)
+    if share is None or misplaced(facts, allowed):
+        return None
+    named = executed_elsewhere(facts)
+    said = f"{render_share(share)} of the matrix products not on {facts.asked_placement}"
+    return f"{said}, {render_share(allowed or 0.0)} allowed" + (f": {named}" if named else "")
+
+
+def executed_elsewhere(facts: Placed) -> str:
+    """`CPU executes 30 Softmax, 2 Add`: the most frequent kinds of each device that was not asked for."""
+    return " and ".join(f"{place.device} executes {_kinds(place)}" for place in elsewhere(facts))
+
+
+def how_to_allow(facts: Placed) -> str | None:
+    """What to type to have this placement accepted: whole per cents where they do; None where no share would."""
+    share = elsewhere_share(facts)
+    if share is None:
+        return None
+    for digits in (2, 3, 4):
+        least = max(math.ceil(share * 10**digits - SHARE_NOISE), 1) / 10**digits
+        if least < 1:
+            return f"`--allow-fallback {least:.{digits}f}` accepts it"
     return None
+
+
+def _kinds(place: Place) -> str:
+    kinds = sorted(place.operations.items(), key=lambda item: -item[1])
+    return ", ".join(f"{count} {kind}" for kind, count in kinds[:4]) + (", …" if len(kinds) > 4 else "")
+
+
+def _share(place: Place) -> float:
+    return place.matmul_share or 0.0
+
+
+def _count(place: Place) -> int:
+    return sum(place.operations.values())
 
 
 def decode_traffic(facts: SessionFacts) -> DecodeTraffic | None:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from bench.errors import unknown_name
-from bench.pairing import BADGED, SAME, Alone, Fields, Pool, flat, paired, pools, refused
+from bench.pairing import BADGED, ELSEWHERE, NOTHING, SAME, Alone, Fields, Pool, flat, paired, pools, refused
 from bench.reports.metered_columns import METERED
 from bench.reports.metrics import METRICS, PERCENTILE_FLOORS, headline
 from bench.reports.row import FEW_LAUNCHES, Row
@@ -38,8 +38,8 @@ Changes = Mapping[str, tuple[str | None, str | None]]
 class Compared:
     """One row: how B stands to A in one figure. `a` and `b` are the values of their launches, in the figure's unit.
 
-    `differs` of the identity, `precision` of what was effective, `covariates` of what may explain a change.
-    `comparison` is None where `refused` says why.
+    `differs` of the identity, `precision` of what was effective, `covariates` of what may explain a change. `elsewhere`
+    is what A and what B executed elsewhere than asked; None: nothing. `comparison` is None where `refused` says why.
     """
 
     model: str
@@ -53,6 +53,7 @@ class Compared:
     precision: Changes
     precision_differs: bool
     covariates: Changes
+    elsewhere: tuple[str | None, str | None]
     unproven: bool
     badges: tuple[str, ...]
 
@@ -120,7 +121,7 @@ def _row(
 ) -> Compared:
     why = _refused(a, b, figure, of_a, of_b)
     comparison = None if why else judge(of_a, of_b, higher_is_better=higher_is_better(figure))
-    other_precision = a.first.precision_key != b.first.precision_key
+    other_precision = _other_precision(a, b)
     return Compared(
         model=a.model,
         workload=a.first.identity.workload.name,
@@ -133,6 +134,7 @@ def _row(
         precision=_changes(_precision(a.first.facts), _precision(b.first.facts)) if other_precision else {},
         precision_differs=other_precision,
         covariates=_covariates(a, b),
+        elsewhere=(_elsewhere(a), _elsewhere(b)),
         unproven=not (a.first.proven and b.first.proven),
         badges=tuple(_badges(a, b, min(len(of_a), len(of_b)))),
     )
@@ -191,6 +193,18 @@ def _precision(facts: Facts | None) -> Fields:
     return {"weights": facts.weights, "kv_cache": facts.kv_cache, "isa": facts.isa, **told}
 
 
+def _other_precision(a: Pool, b: Pool) -> bool:
+    """The key is of the precision and of what was executed elsewhere, which is refused by itself."""
+    if a.first.precision_key == b.first.precision_key:
+        return False
+    return _elsewhere(a) == _elsewhere(b) or _precision(a.first.facts) != _precision(b.first.facts)
+
+
+def _elsewhere(pool: Pool) -> str | None:
+    told = pool.fields[ELSEWHERE]
+    return told if told != NOTHING else None
+
+
 def _covariates(a: Pool, b: Pool) -> Changes:
     """What differs between the sides, or within one of them: then all its values stand there."""
     of_a, of_b = ([_flat_covariates(record) for record in pool.records] for pool in (a, b))
@@ -230,8 +244,10 @@ def _badges(a: Pool, b: Pool, launches: int) -> Iterator[str]:
         yield "unproven"
     if any(record.origin == "imported" for record in records):
         yield "imported"
-    if a.first.precision_key != b.first.precision_key:
+    if _other_precision(a, b):
         yield "other precision"
+    if _elsewhere(a) or _elsewhere(b):
+        yield "fallback"
     if a.fields["machine"] != b.fields["machine"]:
         yield "other machine"
     if any(len({canonical_json(record.covariates) for record in pool.records}) > 1 for pool in (a, b)):

@@ -13,12 +13,16 @@ from typing import Any
 
 import msgspec
 
+from bench.attest import elsewhere_text
 from bench.results.record import Record
 from bench.results.selecting import as_text
 
+ELSEWHERE, NOTHING = "work elsewhere", "nothing"
+"""What was executed on another device than asked, and its value where none is known."""
+
 ORDER = (
     *("backend", "provider", "device kind", "device", "machine", "model", "scheme", "workload"),
-    *("fidelity", "weights", "definition", "method", "*", "kv_capacity", "device index", "device id"),
+    *("fidelity", "weights", "definition", "method", ELSEWHERE, "*", "kv_capacity", "device index", "device id"),
     *("precision", "proof"),
 )
 """Fields of a series from what decides most to what decides least; `*`: of workload, options, parallel, placement."""
@@ -26,7 +30,7 @@ ORDER = (
 SAME = ("model", "scheme", "workload")
 """Never compared with others: records of another model or workload make another row."""
 
-REFUSED = ("fidelity", "weights", "definition", "method")
+REFUSED = ("fidelity", "weights", "definition", "method", ELSEWHERE)
 """Where one of these differs, or a field of the workload, there is a row but no verdict."""
 
 BADGED = ("precision", "proof")
@@ -148,6 +152,7 @@ def _fields(records: Sequence[Record]) -> dict[str, str | None]:
         "weights": identity.weights.digest or f"unknown, of {identity.weights.source}",
         "definition": identity.definition,
         "method": str(identity.method),
+        ELSEWHERE: (elsewhere_text(first.facts) if first.facts else None) or NOTHING,
         **flat("workload", of_workload),
         **flat("options", identity.options),
         **flat("parallel", identity.parallel),

@@ -9,19 +9,24 @@ import random
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from bench.api import Backend
 from bench.errors import UsageError
 from bench.spec import Catalog, parse_workload
-from bench.types import SYNTHETIC, Arch, Case, Fidelity, LoadGroup, Option, Support, Workload
+from bench.types import ANY, SYNTHETIC, Arch, Case, Fidelity, LoadGroup, Option, Support, Workload, declared
 
 SMALLEST_KV_CAPACITY = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What was asked for: the product of its lists. `options` are raw `--set` strings, `models` are MODEL-SCHEME."""
+    """What was asked for: the product of its lists. `options` are raw `--set` strings, `models` are MODEL-SCHEME.
+
+    `allow_fallback`, the share of the matrix products that may execute elsewhere than asked, is of no case: it decides
+    what is believed, not what is computed.
+    """
 
     backends: tuple[str, ...]
     models: tuple[str, ...]
@@ -35,6 +40,7 @@ class Request:
     options: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
     chunk: int = 512
+    allow_fallback: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +64,12 @@ def make_plan(request: Request, catalog: Catalog, adapters: Mapping[str, Backend
     workloads = _unique(parse_workload(text, request.chunk) for text in request.workloads)
     for model in _unique(request.models):
         for name in _unique(request.backends):
-            options = parse_options(name, adapters[name].options, request.options)
+            adapter = adapters[name]
+            asked = replace(request, provider=provider_named(adapter, request.provider))
+            options = parse_options(name, adapter.options, request.options, asked.provider)
             for device in _unique(request.devices):
-                cases = [
-                    _case(request, catalog, model, adapters[name], device, options, workload) for workload in workloads
-                ]
-                verdicts = [(case, adapters[name].support(case)) for case in cases]
+                cases = [_case(asked, catalog, model, adapter, device, options, workload) for workload in workloads]
+                verdicts = [(case, adapter.support(case)) for case in cases]
                 refused += [(case, support) for case, support in verdicts if not support.ok]
                 groups += group_cases(case for case, support in verdicts if support.ok)
     return Plan(tuple(shuffled(group, request.seed) for group in groups), tuple(refused))
@@ -90,6 +96,13 @@ def case_key(case: Case) -> str:
     return hashlib.sha256(json.dumps(asdict(case), sort_keys=True).encode()).hexdigest()[:32]
 
 
+def no_share(text: str, where: str = "--allow-fallback") -> UsageError:
+    """The error for what is no share of the matrix products that may execute elsewhere."""
+    return UsageError(
+        f"{text!r} is no share between 0 and 1", where=where, remedy="write 5% or 0.05, or leave it out to allow none"
+    )
+
+
 def kv_capacity(workload: Workload, arch: Arch, model: str) -> int:
     """Positions to reserve: a power of two, 1024 or more, never beyond the model's context.
 
@@ -104,10 +117,29 @@ def kv_capacity(workload: Workload, arch: Arch, model: str) -> int:
     return min(max(power, SMALLEST_KV_CAPACITY), arch.context)
 
 
-def parse_options(backend: str, known: Mapping[str, Option], raw: Mapping[str, str]) -> dict[str, Any]:
-    """Values of all options of a backend: those given, as their kind, and the defaults of the others."""
-    for key in raw:
-        if key not in known:
+def provider_named(adapter: Backend, asked: str | None) -> str | None:
+    """The full name of the execution provider that is `asked` for, or of the adapter's own where none is.
+
+    A name that the adapter does not know is taken as it is: its runtime may. UsageError where there are no providers.
+    """
+    if asked and not adapter.provider:
+        raise UsageError(
+            f"backend {adapter.name} has no execution providers", where="--provider", remedy="leave it out"
+        )
+    return adapter.providers.get(asked.lower(), asked) if asked else adapter.provider
+
+
+def parse_options(
+    backend: str, known: Mapping[str, Option], raw: Mapping[str, str], provider: str | None = None
+) -> dict[str, Any]:
+    """Values of all options of a backend: those given, as their kind, and the defaults of the others.
+
+    Defaults are those for the execution `provider`, by its full name.
+    """
+    found = {key: option.default_for(provider) for key, option in known.items() if not key.endswith(ANY)}
+    for key, text in raw.items():
+        option = declared(known, key)
+        if option is None:
             near = get_close_matches(key, known)
             raise UsageError(
                 f"unknown option {key!r}",
@@ -115,10 +147,13 @@ def parse_options(backend: str, known: Mapping[str, Option], raw: Mapping[str, s
                 cause=f"nearest: {', '.join(near)}" if near else None,
                 remedy=_listing(known),
             )
-    return {
-        key: _parse_option(f"backend {backend}, option {key}", option, raw[key]) if key in raw else option.default
-        for key, option in known.items()
-    }
+        found[key] = _parse_option(f"backend {backend}, option {key}", option, text)
+    return found
+
+
+def default_options(adapter: Backend) -> dict[str, Any]:
+    """All options of a backend where none is given, and no execution provider either."""
+    return parse_options(adapter.name, adapter.options, {}, adapter.provider)
 
 
 def _check(request: Request) -> None:
@@ -127,6 +162,8 @@ def _check(request: Request) -> None:
             raise UsageError(f"{value} is too few", where=flag, remedy="give at least 1")
     if request.seed < 0:
         raise UsageError(f"{request.seed} is negative", where="--seed", remedy="give 0 or more")
+    if request.allow_fallback is not None and not 0 < request.allow_fallback < 1:
+        raise no_share(str(request.allow_fallback))
     for flag, given in (
         ("--backend", request.backends),
         ("--model", request.models),
@@ -147,10 +184,6 @@ def _case(
     workload: Workload,
 ) -> Case:
     model, scheme, arch, _ = catalog.resolve(name)
-    if request.provider and not adapter.provider:
-        raise UsageError(
-            f"backend {adapter.name} has no execution providers", where="--provider", remedy="leave it out"
-        )
     return Case(
         model=model,
         scheme=scheme,
@@ -158,7 +191,7 @@ def _case(
         arch=arch,
         backend=adapter.name,
         device=device,
-        provider=request.provider or adapter.provider,
+        provider=request.provider,
         fidelity=request.fidelity,
         workload=workload,
         kv_capacity=kv_capacity(workload, arch, model),
@@ -174,6 +207,8 @@ def _parse_option(where: str, option: Option, text: str) -> Any:
         value: Any = words[text.lower()] if option.kind is bool else option.kind(text)
     except (ValueError, KeyError):
         value = None
+    if option.path:
+        value = str(Path(text).expanduser().absolute()) if text else None
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         kind = {bool: "true or false", int: "a whole number", float: "a number"}.get(option.kind, "text")
         raise UsageError(f"{text!r} is not {kind}", where=where, cause=option.help)

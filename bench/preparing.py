@@ -26,7 +26,7 @@ from bench.environments.interpreter import Interpreter
 from bench.errors import CaseError
 from bench.protocol import Job
 from bench.spec import parameters
-from bench.types import Case, LoadGroup, Prepared
+from bench.types import Case, LoadGroup, Prepared, declared
 
 CERTIFICATE_VERSION = 1
 """Raised when certifying changes its meaning: older certificates are made again."""
@@ -55,6 +55,7 @@ class Settings:
     `python` (`--python`) and `host` (the host file, by backend) choose the workers' interpreters. `meter` is the
     command of an external meter; before the first worker sensors of power are read for `idle_s`, where there are any.
     Another bench that measures on this machine is waited for, `max_wait_s`; so are devices warmer than `cool_to_c`.
+    `allow_fallback` is the share of the matrix products that may execute elsewhere than asked.
     """
 
     targets: Mapping[str, str] = field(default_factory=dict)
@@ -69,6 +70,7 @@ class Settings:
     idle_s: float = 30.0
     max_wait_s: float = 600.0
     cool_to_c: float | None = None
+    allow_fallback: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,7 +269,11 @@ def _exact(case: Case) -> Case:
 
 def _key(digest: str, backend: Backend, case: Case, versions: Mapping[str, str]) -> str:
     """What prepared files depend on: the weights, who wrote them, and the options that the adapter says matter."""
-    options = {name: value for name, value in case.options.items() if backend.options[name].prepare}
+    options = {
+        name: value
+        for name, value in case.options.items()
+        if (option := declared(backend.options, name)) is not None and option.prepare
+    }
     return _digest([digest, backend.name, backend.builder, dict(versions), options])
 
 

@@ -35,7 +35,8 @@ class Job:
     `compare_fed` reads all codes back from the runtime once and compares them with the artifact's. `behind_prefix`: the
     parent started another program, which started the worker; so the worker reads its memory itself, and ends when
     standard input is closed, because no signal may reach it. `energy_s`: sensors of energy are read, which need a phase
-    to last so long; None where there are none.
+    to last so long; None where there are none. `allow_fallback`: the share of the matrix products that may execute
+    elsewhere than asked; None: nothing may.
     """
 
     task: Task
@@ -51,6 +52,7 @@ class Job:
     repetitions: int = 5
     budget_s: float | None = None
     energy_s: float | None = None
+    allow_fallback: float | None = None
     seed: int = 0
 
 

@@ -59,7 +59,10 @@ def case_record(case: Case, index: int, case_key: str, launch: Launch, situation
         energy=energy,
         conditions=found,
         collector=metering.collector(launch),
-        warnings=conditions.doubts(found) + metering.doubts(energy) + _warnings(index, launch),
+        warnings=_allowed(heard, situation)
+        + conditions.doubts(found)
+        + metering.doubts(energy)
+        + _warnings(index, launch),
     )
 
 
@@ -185,6 +188,7 @@ def _info(case_key: str, launch: Launch, situation: Situation) -> schema.Info:
         seed=situation.seed,
         repetitions=situation.repetitions,
         budget_s=situation.budget_s,
+        allow_fallback=situation.allow_fallback,
         ab_id=situation.part.ab_id if situation.part else None,
         ab_side=situation.part.side if situation.part else None,
     )
@@ -210,7 +214,8 @@ def _facts(case: Case, facts: SessionFacts | None) -> schema.Facts | None:
         return None
     known = {name: value for name, value in asdict(facts).items() if name != "devices"}
     canonical = canonical_weight_bytes(case) if case.scheme in _BITS and facts.weights != "none" else None
-    return msgspec.convert({**known, "canonical_weight_bytes": canonical}, schema.Facts)
+    derived = {"canonical_weight_bytes": canonical, "elsewhere_share": attest.elsewhere_share(facts)}
+    return msgspec.convert({**known, **derived}, schema.Facts)
 
 
 def _gate(index: int, launch: Launch) -> schema.Gate | None:
@@ -262,6 +267,11 @@ def _memory(index: int, launch: Launch) -> list[schema.Memory]:
         file_peak_bytes=peak.file_bytes,
     )
     return [host, *(schema.Memory(**use) for use in launch.heard.uses_of(index))]
+
+
+def _allowed(heard: Heard, situation: Situation) -> list[str]:
+    passed = attest.passed(heard.facts, situation.allow_fallback) if heard.facts else None
+    return [passed] if passed else []
 
 
 def _warnings(index: int, launch: Launch) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import partial
 
 from bench import protocol, recording
@@ -25,7 +26,7 @@ from bench.results.journal import Journal
 from bench.results.record import Record
 from bench.results.store import Draft, Store
 from bench.situation import Part, situation
-from bench.types import Case, LoadGroup, Support
+from bench.types import Case, LoadGroup, Support, declared
 from bench.watching import Sensors
 
 Observe = Callable[[Record], None]
@@ -88,6 +89,7 @@ class Sweep:
             self.settings.seed,
             self.settings.repetitions,
             self.settings.budget_s,
+            self.settings.allow_fallback,
             self.part,
         )
         self._missing = set(self.journal.missing())
@@ -167,6 +169,7 @@ class Sweep:
             repetitions=self.settings.repetitions,
             budget_s=self.settings.budget_s,
             energy_s=energy_s,
+            allow_fallback=self.settings.allow_fallback,
             seed=self.settings.seed,
         )
 
@@ -247,7 +250,12 @@ class Sweep:
 
     def _present(self, group: LoadGroup, backend: Backend) -> Found:
         """Where the backend is executed; PrerequisiteError, before anything large is prepared, if it cannot be."""
-        name, provider, settings = backend.name, group.first.provider, self.settings
+        name, settings, case = backend.name, self.settings, group.first
+        brought = any(
+            value is not None and (option := declared(backend.options, key)) is not None and option.brings_provider
+            for key, value in case.options.items()
+        )
+        provider = None if brought else case.provider  # what an option brings, `open` looks for
         if name not in self._found:
             self.watcher.phase("probe", name)
             self._found[name] = find(
@@ -262,23 +270,23 @@ class Sweep:
 
 
 def _no_provider(found: Found, backend: Backend, provider: str) -> PrerequisiteError:
-    """The error for a runtime that is there without the provider asked for: what brings it."""
-    present = f"present: {', '.join(found.availability.providers)}"
-    where = f"backend {backend.name}"
+    """The error for a runtime that is there without the provider asked for: why, or what brings it."""
+    here, where = found.availability, f"backend {backend.name}"
+    if provider in here.unusable:
+        return PrerequisiteError(f"{provider} cannot be used here", where=where, cause=here.unusable[provider])
+    present = f"present: {', '.join(here.providers)}"
+    what = f"there is no {provider} here"
     try:
         needed = backend.requirements(provider)
     except UsageError:  # no package is known that brings it
-        return PrerequisiteError(
-            f"there is no {provider} here",
-            where=where,
-            cause=present,
-            remedy="install the build of the runtime or the plugin that brings it",
-        )
+        near = dict.fromkeys(backend.providers[name] for name in get_close_matches(provider.lower(), backend.providers))
+        cause = f"{present}; nearest known: {', '.join(near)}" if near else present
+        remedy = "install the build of the runtime or the plugin that brings it"
+        return PrerequisiteError(what, where=where, cause=cause, remedy=remedy)
+    cause = f"{present}; {needed.notes}" if needed.notes else present
+    if not needed.packages:
+        return PrerequisiteError(what, where=where, cause=present, remedy=needed.notes)
     index = ["--index-url", needed.index_url] if needed.index_url else []
     install = shlex.join([found.interpreter.python, "-m", "pip", "install", *index, *needed.packages])
-    return PrerequisiteError(
-        f"there is no {provider} here",
-        where=where,
-        cause=f"{present}; {needed.notes}" if needed.notes else present,
-        remedy=f"`bench setup {backend.name} --accelerator {provider}`, or {install}",
-    )
+    remedy = f"`bench setup {backend.name} --accelerator {provider}`, or {install}"
+    return PrerequisiteError(what, where=where, cause=cause, remedy=remedy)

@@ -33,6 +33,7 @@ class Situation:
     seed: int | None = None
     repetitions: int | None = None
     budget_s: float | None = None
+    allow_fallback: float | None = None
     part: Part | None = None
 
 
@@ -42,6 +43,7 @@ def situation(
     seed: int,
     repetitions: int,
     budget_s: float | None,
+    allow_fallback: float | None = None,
     part: Part | None = None,
 ) -> Situation:
     """What holds now, on this machine, for this checkout."""
@@ -60,5 +62,6 @@ def situation(
         seed=seed,
         repetitions=repetitions,
         budget_s=budget_s,
+        allow_fallback=allow_fallback,
         part=part,
     )

@@ -96,22 +96,24 @@ def _proven(backend: Backend, session: Session, job: Job, events: Events) -> tup
     if not backend.computes or job.reference is None:
         facts = session.facts()
         events("facts", facts=facts)
-        if backend.computes and (doubt := attest.misplaced(facts)):
-            raise InvalidMeasurement(doubt)
+        if backend.computes and (doubt := attest.misplaced(facts, job.allow_fallback)):
+            raise InvalidMeasurement(doubt, remedy=attest.how_to_allow(facts))
         return facts, None
     with _phase("gate", events):
         reference = load_reference(Path(job.reference))
         facts, checks = gate.native(session, reference, events.progress)
     events("facts", facts=facts)
     events("gate", checks=checks)
-    doubts = [attest.misplaced(facts), *(check.reason for check in checks)]
+    misplaced = attest.misplaced(facts, job.allow_fallback)
+    doubts = [misplaced, *(check.reason for check in checks)]
     if job.compare_fed and job.artifact:
         with _phase("read-back", events):
             fed = gate.compare_fed(session, open_artifact(Path(job.artifact)), events.progress)
         events("fed", fed=fed)
         doubts.append(fed.reason)
     if reasons := [doubt for doubt in doubts if doubt]:
-        raise InvalidMeasurement("; ".join(reasons))
+        remedy = attest.how_to_allow(facts) if reasons == [misplaced] else None
+        raise InvalidMeasurement("; ".join(reasons), remedy=remedy)
     return facts, reference
 
 

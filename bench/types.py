@@ -205,11 +205,15 @@ def pci_address(domain: int, bus: int, device: int, function: int = 0) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Availability:
-    """Whether a backend can execute here: versions and devices, or the reason and the remedy (a command)."""
+    """Whether a backend can execute here: versions and devices, or the reason and the remedy (a command).
+
+    `providers` can be asked for; `unusable` are installed and cannot, each with the reason.
+    """
 
     versions: dict[str, str] = field(default_factory=dict)
     devices: tuple[Device, ...] = ()
     providers: tuple[str, ...] = ()
+    unusable: dict[str, str] = field(default_factory=dict)
     reason: str | None = None
     remedy: str | None = None
 
@@ -255,7 +259,10 @@ class Support:
 class Option:
     """One `--set key=value` of an adapter. `prepare` is True when its value changes the prepared files.
 
-    `default` None with kind int or str means "the runtime's own choice". `minimum` is the least number that is taken.
+    `default` None with kind int or str means "the runtime's own choice"; `by_provider` has what stands in its place for
+    some execution providers. `minimum` is the least number that is taken. `path`: the value is made an absolute path.
+    `brings_provider`: with a value there may be an execution provider that `probe` cannot see. One that is called
+    `NAME.*` stands for every option that begins with `NAME.`: only those that are given exist.
     """
 
     kind: type[int] | type[float] | type[str] | type[bool]
@@ -264,3 +271,22 @@ class Option:
     prepare: bool = False
     choices: tuple[str, ...] = ()
     minimum: int | None = None
+    by_provider: Mapping[str, int | float | str | bool] = field(default_factory=dict)
+    path: bool = False
+    brings_provider: bool = False
+
+    def default_for(self, provider: str | None) -> int | float | str | bool | None:
+        """Its value where none is given."""
+        return self.by_provider.get(provider or "", self.default)
+
+
+ANY = ".*"
+"""How the name of an option ends that stands for all names that begin so."""
+
+
+def declared(options: Mapping[str, Option], name: str) -> Option | None:
+    """The option of an adapter that `name` is one of; None for a name that it does not take."""
+    if not name.endswith(ANY) and name in options:
+        return options[name]
+    prefix, dot, rest = name.partition(".")
+    return options.get(prefix + ANY) if dot and rest else None

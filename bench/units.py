@@ -6,7 +6,11 @@ Stored values are in base units. None means "not measured" and is shown as an en
 
 from __future__ import annotations
 
+import math
+
 NOT_MEASURED = "–"
+SHARE_NOISE = 1e-6
+"""Sums of shares that are meant to be 1 differ from it by less."""
 MIB, GIB = 2**20, 2**30
 
 
@@ -46,6 +50,25 @@ def render_duration(value_s: float | None) -> str:
         if value_s >= size:
             return f"{render_number(value_s / size, 3)} {unit}"
     return f"{value_s * 1e9:.0f} ns"
+
+
+def render_share(ratio: float) -> str:
+    """0..1 as `97 %`: with so many digits that nothing but all reads as 100 %, and nothing but none as 0 %."""
+    percent = 100 * ratio
+    nearest = min(abs(percent), abs(100 - percent))
+    if nearest < 100 * SHARE_NOISE:
+        return f"{percent:.0f} %"
+    text = f"{percent:.{max(0, 1 - math.floor(math.log10(nearest)))}f}"
+    return f"{text.rstrip('0').rstrip('.') if '.' in text else text} %"
+
+
+def parse_share(text: str) -> float:
+    """`5%` or `0.05` as a ratio above 0 and below 1; raises ValueError on anything else."""
+    number, percent, rest = text.strip().partition("%")
+    share = float(number) / (100 if percent else 1)
+    if not 0 < share < 1 or rest:
+        raise ValueError(text)
+    return share
 
 
 def parse_duration(text: str) -> float:

@@ -46,12 +46,12 @@ def execute(sides: dict[str, Side], pairs: int, results: Path | None) -> None:
             time.sleep(PAUSE_S)
             pair[name] = sides[name]()
         done.append(pair)
-        shown = ", ".join(f"{name} {pair[first][name]:.1f} / {pair[second][name]:.1f}" for name in WORKLOADS)
+        shown = ", ".join(f"{name} {rate:.1f} / {pair[second][name]:.1f}" for name, rate in pair[first].items())
         print(f"{number + 1:2d} {shown} tokens/s", flush=True)
         if results:
             with results.open("a") as out:
                 out.write(json.dumps(pair) + "\n")
-    for name in WORKLOADS:
+    for name in done[0][first] if done else ():
         _report(
             name, [pair[first][name] for pair in done], [pair[second][name] for pair in done], f"{first} / {second}"
         )
@@ -67,31 +67,32 @@ def _report(workload: str, mine: Sequence[float], other: Sequence[float], what: 
     )
 
 
-def group_of(backend: str, model: str, options: dict[str, str]) -> LoadGroup:
-    """Both workloads, in their order, over a KV cache no larger than llama-bench's (512 instead of 1024 positions)."""
-    request = Request(backends=(backend,), models=(model,), workloads=tuple(WORKLOADS), options=options)
+def group_of(
+    backend: str, model: str, options: dict[str, str], workloads: Sequence[str] = tuple(WORKLOADS)
+) -> LoadGroup:
+    """`workloads` in their order, over a KV cache no larger than llama-bench's (512 instead of 1024 positions)."""
+    request = Request(backends=(backend,), models=(model,), workloads=tuple(workloads), options=options)
     (group,) = make_plan(request, load_catalog(), {backend: registry.load(backend)}).groups
     cases = (replace(case, kv_capacity=max(WORKLOADS.values())) for case in group.cases)
     return LoadGroup(cases=tuple(sorted(cases, key=lambda case: case.workload.name)))
 
 
-def prepared(backend: str, model: str) -> Prepared:
-    """What `bench run` has prepared of `model` for `backend`."""
-    made = [
-        path
-        for entry in cache.entries()
-        if entry.name.startswith(f"{backend}-{model}-") and (path := entry.path / "prepared.json").exists()
-    ]
-    if not made:
+def prepared(backend: str, model: str, wanted: Callable[[Prepared], bool] = lambda made: True) -> Prepared:
+    """What `bench run` has prepared of `model` for `backend`; of several that are `wanted` the last one used."""
+    paths = [entry.path for entry in cache.entries() if entry.name.startswith(f"{backend}-{model}-")]
+    notes = {path: path / "prepared.json" for path in paths if (path / "prepared.json").exists()}
+    made = [replace(protocol.decode(Prepared, note.read_bytes()), path=str(path)) for path, note in notes.items()]
+    chosen = [entry for entry in made if wanted(entry)]
+    if not chosen:
         sys.exit(f"{model} is not prepared; first: scripts/bench run --backend {backend} --model {model}")
-    return replace(protocol.decode(Prepared, made[-1].read_bytes()), path=str(made[-1].parent))
+    return chosen[-1]
 
 
 def worker_rates(group: LoadGroup, file: Prepared, repetitions: int) -> dict[str, float]:
     """Tokens per second from a fresh worker, as `bench run` starts it but without reference: nothing is gated here."""
     target = registry.target(group.first.backend)
     job = Job(task="measure", adapter=target, group=group, prepared=file, repetitions=repetitions)
-    rates: dict[str, list[float]] = {name: [] for name in WORKLOADS}
+    rates: dict[str, list[float]] = {case.workload.name: [] for case in group.cases}
     with tempfile.TemporaryDirectory() as folder:
         interpreter = Interpreter(python=sys.executable, origin="this interpreter")
         with Child(interpreter, job, Path(folder, "worker.log"), limit_s=3600) as child:

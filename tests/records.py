@@ -17,6 +17,7 @@ from bench.results.schema import (
     Identity,
     Info,
     Phase,
+    PlacedOn,
     Sample,
     Weights,
     WorkloadRef,
@@ -41,6 +42,14 @@ FACTS = Facts(
 )
 GATE = Gate(verdict="passed", class_="a8-g32", error=0.022, predicted=0.02)
 CEILING = Ceiling(read_bytes_per_s=4000.0, llc_bytes=100)
+
+
+def fallback(share: float, device: str = "CPU", facts: Facts = FACTS, **operations: int) -> Facts:
+    """`facts` of which that share of the matrix products, or only the `operations`, were on `device` instead of NPU."""
+    here = PlacedOn(device="NPU", matmul_share=1 - share, operations={"MatMul": 197})
+    there = PlacedOn(device=device, matmul_share=share, operations=operations or {"Attention": 6})
+    changes = {"asked_placement": "NPU", "placement": [here, there], "elsewhere_share": share}
+    return msgspec.structs.replace(facts, **changes)
 
 
 def identity(workload: str | Workload = "tg4", **changed: Any) -> Identity:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,6 +22,7 @@ import numpy as np
 from backends.null import Null, NullSession
 from bench.api import Artifact, Progress
 from bench.errors import CaseError, InvalidMeasurement
+from bench.facts import Placement, SessionFacts
 from bench.types import Case, Float32, Int32, LoadGroup, Option, Prepared, Support
 
 
@@ -48,6 +50,23 @@ class Scripted(Null):
         if holds and options["kill_at_write"]:
             _kill_at_write(options["kill_at_write"], options["kill_after"])
         return ScriptedSession(group, options["script"] if holds else "", options["step_ms"])
+
+
+class Placed(Scripted):
+    """Says that it computes, and that the option `elsewhere` of its matrix products was executed on a spare device."""
+
+    name = "placed"
+    computes = True
+    options: ClassVar = {
+        **Scripted.options,
+        "elsewhere": Option(
+            kind=float, default=0.0, help="share of the matrix products that is not where it was asked"
+        ),
+    }
+
+    def open(self, group: LoadGroup, prepared: Prepared) -> PlacedSession:
+        options = group.first.options
+        return PlacedSession(group, options["script"], options["step_ms"])
 
 
 def _kill_at_write(at: int, after: bool) -> None:
@@ -127,3 +146,15 @@ class ScriptedSession(NullSession):
                 print("a runtime prints what it likes")
             case _:
                 raise AssertionError(what)
+
+
+class PlacedSession(ScriptedSession):
+    def __init__(self, group: LoadGroup, script: str, step_ms: int):
+        super().__init__(group, script, step_ms)
+        self._elsewhere = group.first.options["elsewhere"]
+
+    def facts(self) -> SessionFacts:
+        places = [Placement(device="chip", matmul_share=1 - self._elsewhere, operations={"MatMul": 97})]
+        if self._elsewhere:
+            places.append(Placement(device="spare", matmul_share=self._elsewhere, operations={"Attention": 3}))
+        return replace(super().facts(), asked_placement="chip", placement=tuple(places))

@@ -1,4 +1,4 @@
-"""What both dialects build their graphs with: nodes that are named, constants that are kept once, weights in a file."""
+"""What all dialects build their graphs with: nodes that are named, constants that are kept once, weights in a file."""
 
 from __future__ import annotations
 

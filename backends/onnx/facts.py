@@ -1,130 +1,128 @@
-"""What a session really does: read from the runtime and from the graph that it loaded."""
+"""What a session really does: read from the runtime and from the graph that it loaded, and asked of the provider."""
 
 from __future__ import annotations
 
-import platform
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import onnx
 
-from backends.onnx import graph, providers
-from backends.onnx.packages import CPU
-from backends.onnx.weights import HEAD, SCALES, TABLE, Stored
-from bench.facts import Evidence, PhaseFacts, Placement, SessionFacts
-from bench.types import Arch, Device
+from backends.onnx import graph, held, providers, rounding
+from backends.onnx.known import CPU
+from backends.onnx.loading import Loaded
+from backends.onnx.rounding import Rounding
+from backends.onnx.weights import SCALES, TABLE
+from bench.facts import PATH_ROWS, Evidence, PhaseFacts, Placement, SessionFacts
 
 ISA_FLAGS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm", "sve")
-X86 = ("x86_64", "AMD64")
-BLOCK_SUM_BYTES = 4
-"""The x86 kernels of accuracy_level 4 keep a float32 sum for each block of codes beside its scale."""
+WORK = {
+    "matmul": ("MatMulNBits", "FusedMatMul", "MatMul"),
+    "attention": ("GroupQueryAttention", "Softmax"),
+    "embedding": ("GatherBlockQuantized", "Gather"),
+}
+"""Operators that do each kind of work; of several the first that the graph has."""
 
 
-def facts(session: Any, path: Path, asked: str, device: Device, arch: Arch, kv_device: str) -> SessionFacts:
-    """Effective precision, placement, threads and resident bytes of `session`, which loaded the graph in `path`."""
-    model = graph.load(path)
-    stored = graph.stored_in(model)
-    levels = graph.accuracy_levels(model)
-    placement = _placement(session, model, stored)
+def facts(loaded: Loaded) -> SessionFacts:
+    """Effective precision, placement, threads and resident bytes of a model that was loaded."""
+    model = graph.load(loaded.path)
+    placement = _placement(loaded, model)
+    counts = (1, PATH_ROWS, loaded.prompt_rows) if loaded.prompt is None else (1, loaded.prompt_rows)
+    found = rounding.probe(loaded, counts)
+    kernels = _kernels(model, placement)
+    phases = {count: replace(_phase(found[count], loaded), kernels=kernels) for count in counts}
+    prompt, path = phases[loaded.prompt_rows], phases.get(PATH_ROWS)
     on_cpu = all(place.device == CPU for place in placement if place.matmul_share)
-    rounded = on_cpu and levels == {4}
-    phase = PhaseFacts(activations="a8-g32" if rounded else "f32", compute="f32", kernels=_kernels(model, placement))
-    packed = rounded and platform.machine() in X86
-    resident = {name: _resident_bytes(name, entry, packed) for name, entry in stored.items()}
-    table = [name for name in (TABLE, TABLE + SCALES) if name in stored]
-    if on_cpu and levels == {0} and stored[HEAD].offset == stored[TABLE].offset:
-        resident |= dict.fromkeys(table, 0)  # the head is used as it lies in the file: the same pages as the table
-    options = session.get_session_options()
+    resident = held.resident_bytes(loaded, model, rounded=found[1] is not None and found[1].inputs != "f32")
+    table = [name for name in (TABLE, TABLE + SCALES) if name in resident]
+    options = loaded.decode.get_session_options()
+    kv_cache = "f16" if loaded.halved else "f32"
     return SessionFacts(
-        weights=_weights(stored),
-        prefill=phase,
-        decode=phase,
-        kv_cache="f32",
-        devices=(device,),
-        asked_placement=asked,
+        weights=held.weights(loaded, model, on_cpu),
+        prefill=prompt,
+        decode=phases[1],
+        path=path if path and path != prompt else None,
+        kv_cache=kv_cache,
+        devices=(loaded.device,),
+        asked_placement=loaded.provider,
         placement=placement,
         threads=options.intra_op_num_threads,
-        resident_weight_bytes=sum(resident.values()),
-        embedding_bytes=sum(resident[name] for name in table),
-        kv_bytes_per_token=2 * arch.layers * arch.kv_rows * 4,
-        evidence=_evidence(path, levels, kv_device, options, packed),
+        resident_weight_bytes=sum(resident.values()) if on_cpu else None,
+        embedding_bytes=sum(resident[name] for name in table) if on_cpu else None,
+        kv_bytes_per_token=2 * loaded.arch.layers * loaded.arch.kv_rows * (2 if loaded.halved else 4),
+        evidence=_evidence(loaded, found, options, kv_cache),
     )
 
 
-def _placement(session: Any, model: onnx.ModelProto, stored: Mapping[str, Stored]) -> tuple[Placement, ...]:
-    """Per provider: operations by kind, and the share of the matrix products by the bytes of their weights."""
-    weight_of = graph.product_weights(model)
+def _placement(loaded: Loaded, model: onnx.ModelProto) -> tuple[Placement, ...]:
+    """Per provider: operations by kind, and the share of the multiplications of a token at a full cache."""
+    work = graph.multiply_adds(model, loaded.arch, loaded.capacity)
     operations: dict[str, Counter[str]] = {}
-    product_bytes: Counter[str] = Counter()
-    for subgraph in session.get_provider_graph_assignment_info():
-        kinds = operations.setdefault(subgraph.ep_name, Counter())
-        for node in subgraph.get_nodes():
-            kinds[node.op_type] += 1
-            if node.name in weight_of:
-                product_bytes[subgraph.ep_name] += stored[weight_of[node.name]].size_bytes
-    total = sum(stored[weight].size_bytes for weight in weight_of.values())
+    share: Counter[str] = Counter()
+    for session in (loaded.decode, loaded.prompt):
+        for subgraph in session.get_provider_graph_assignment_info() if session else ():
+            kinds = operations.setdefault(subgraph.ep_name, Counter())
+            for node in subgraph.get_nodes():
+                kinds[node.op_type] += 1
+                share[subgraph.ep_name] += work.get(node.name, 0)
+    total = sum(work.values()) * (2 if loaded.prompt else 1)
     return tuple(
-        Placement(device=name, matmul_share=product_bytes[name] / total, operations=dict(kinds))
+        Placement(device=name, matmul_share=share[name] / total, operations=dict(kinds))
         for name, kinds in operations.items()
     )
 
 
+def _phase(found: Rounding | None, loaded: Loaded) -> PhaseFacts:
+    """As a class of errors; where nothing was found, as the graph is written."""
+    if found is None:
+        written = PhaseFacts(activations="f32", compute="f32")
+        return replace(written, activations="f16", product_results="f16") if loaded.halved else written
+    if found.inputs.startswith("a8") or found.inputs == "f32" or found.others == found.inputs:
+        return PhaseFacts(activations=found.inputs, compute=found.arithmetic)
+    phase = PhaseFacts(activations=found.inputs, compute="f32")
+    return replace(phase, product_results="f16") if found.results == "f16" else phase
+
+
 def _kernels(model: onnx.ModelProto, placement: tuple[Placement, ...]) -> dict[str, str]:
-    """The operator of each kind of work and the provider that most of it was given to."""
+    """The operator of each kind of work, as the graph has it, and the provider that most of it was given to."""
     kinds = {node.op_type for node in model.graph.node}
-    candidates = {
-        "matmul": ("MatMulNBits", "FusedMatMul"),
-        "attention": ("GroupQueryAttention",),
-        "embedding": ("GatherBlockQuantized", "Gather"),
-    }
     named = {}
-    for work, operators in candidates.items():
+    for work, operators in WORK.items():
         operator = next(op for op in operators if op in kinds)
         _, device = max((place.operations.get(operator, 0), place.device) for place in placement)
         named[work] = f"{operator} on {device}"
     return named
 
 
-def _weights(stored: Mapping[str, Stored]) -> str:
-    """How the products' weights are coded: `int8 group 32`, `int4 group 32`, `f16 held as f32`."""
-    product = "blk.0.attn_output.weight"
-    if product + SCALES not in stored:
-        return "f16 held as f32"
-    return f"int{stored[product].shape[-1] // 4} group 32"
-
-
-def _resident_bytes(name: str, entry: Stored, packed: bool) -> int:
-    """Bytes of one tensor in memory.
-
-    A product's float16 weight is folded into a float32 copy; quantized products get block sums where `packed`.
-    """
-    if name == TABLE:
-        return entry.size_bytes
-    if entry.dtype == "<f2":
-        return entry.size_bytes * 2
-    if packed and len(entry.shape) == 3:
-        rows, groups, _ = entry.shape
-        return entry.size_bytes + rows * groups * BLOCK_SUM_BYTES
-    return entry.size_bytes
-
-
-def _evidence(path: Path, levels: set[int], kv_device: str, options: Any, packed: bool) -> tuple[Evidence, ...]:
-    weights = "weights as its initializers declare them"
-    if packed:
-        weights += ", packed at load with a float32 sum for each block of 32 (assumed of the x86 kernels, not read)"
+def _evidence(
+    loaded: Loaded, found: Mapping[int, Rounding | None], options: Any, kv_cache: str
+) -> tuple[Evidence, ...]:
+    rows = ", ".join(f"{_told(way)} at {count} rows" for count, way in sorted(found.items()))
     told = [
-        ("InferenceSession.get_provider_graph_assignment_info", "placement, node by node"),
+        ("InferenceSession.get_provider_graph_assignment_info", "placement, node by node, before a provider fuses"),
         ("InferenceSession.get_session_options", f"{options.intra_op_num_threads} threads within an operation"),
-        ("InferenceSession.get_input_memory_infos", f"KV cache float32 in {kv_device} memory, past is present"),
-        (path.name, weights),
-        (path.name, f"accuracy_level {', '.join(map(str, sorted(levels)))}" if levels else "float32 products"),
+        (
+            "InferenceSession.get_input_memory_infos",
+            f"KV cache {kv_cache} in {loaded.memory.told}; past is present",
+        ),
+        (f"a product of {rounding.PROBED} alone, on this provider with these options", f"rounds as {rows}"),
+        (loaded.path.name, f"dialect {loaded.dialect}, {held.declared(graph.load(loaded.path))}"),
     ]
+    if loaded.prompt:
+        rows_of = f"1 and {loaded.prompt_rows}"
+        told.append(("two sessions", f"shapes are fixed, for {rows_of} tokens; each holds the weights, one is counted"))
     flags = [flag for flag in ISA_FLAGS if flag in _cpu_flags()]
     if flags:
         told.append(("/proc/cpuinfo", "instruction sets that the kernels choose from: " + " ".join(flags)))
-    return tuple(Evidence(source=source, claim=claim) for source, claim in told)
+    return (*loaded.opened.evidence, *(Evidence(source=source, claim=claim) for source, claim in told))
+
+
+def _told(way: Rounding | None) -> str:
+    if way is None:
+        return "none that is clear"
+    return way.inputs if way.arithmetic == way.inputs else f"{way.inputs} of {way.arithmetic}"
 
 
 def _cpu_flags() -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import onnx
@@ -9,6 +10,8 @@ from onnx import TensorProto, helper
 
 from backends.onnx.building import PRODUCT
 from backends.onnx.weights import INT4, Stored
+from bench.api import GROUP
+from bench.types import Arch
 
 
 def stored_in(model: onnx.ModelProto) -> dict[str, Stored]:
@@ -29,10 +32,25 @@ def accuracy_levels(model: onnx.ModelProto) -> set[int]:
     return {attribute.i for node in products for attribute in node.attribute if attribute.name == "accuracy_level"}
 
 
-def product_weights(model: onnx.ModelProto) -> dict[str, str]:
-    """Name of the weight of every matrix product, by the node's name."""
-    named = (node.name for node in model.graph.node if node.name.endswith(PRODUCT))
-    return {name: name.removesuffix(PRODUCT) for name in named}
+def multiply_adds(model: onnx.ModelProto, arch: Arch, positions: int) -> dict[str, int]:
+    """Multiplications of every matrix product, by its node's name, for a token that attends to `positions`."""
+    sizes = {name: math.prod(_dims(tensor)) for name, tensor in stored_in(model).items()}
+    attention = arch.q_rows * positions
+    found = {}
+    for node in model.graph.node:
+        if node.name.endswith(PRODUCT):
+            found[node.name] = sizes[node.name.removesuffix(PRODUCT)]
+        elif node.op_type == "MatMul":
+            found[node.name] = attention
+        elif node.op_type == "GroupQueryAttention":
+            found[node.name] = 2 * attention
+    return found
+
+
+def _dims(entry: Stored) -> tuple[int, ...]:
+    """Of the numbers: the contrib operators take two of four bits in a byte."""
+    packed = len(entry.shape) == 3 and entry.shape[-1] == GROUP // 2
+    return (*entry.shape[:-1], GROUP) if packed else entry.shape
 
 
 def load(path: Path) -> onnx.ModelProto:

@@ -1,69 +1,54 @@
-"""A loaded graph with its KV cache: buffers bound once, one verb."""
+"""A loaded graph and one verb: buffers bound once for each shape of step."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
-import onnxruntime as ort
 
-from backends.onnx import providers
+from backends.onnx.bindings import Binding, ContribBinding, StandardBinding
 from backends.onnx.failures import translated
-from backends.onnx.packages import CPU
+from backends.onnx.loading import Loaded, load
 from bench.api import Codes, check_step
 from bench.errors import CaseError
-from bench.facts import MemoryUse, SessionFacts
-from bench.types import Arch, Float32, Int32, LoadGroup, Prepared
+from bench.facts import PATH_ROWS, MemoryUse, SessionFacts
+from bench.types import Float32, Int32, LoadGroup, Prepared
 
 MOST_BINDINGS = 8
 """Shapes kept bound; a workload has three: a full chunk, its last chunk, and one token."""
 
 
 class OnnxSession:
-    """One model on one provider. Its KV cache is float32, allocated once for the load group's batch and capacity."""
+    """One model on one provider, with shapes of any length."""
 
     def __init__(self, group: LoadGroup, prepared: Prepared):
-        self._bindings: dict[tuple[int, int, bool], _Binding] = {}
-        self._last: _Binding | None = None
         self._length = 0
         self._capacity, self._batch = group.kv_capacity, group.batch
-        self._arch = Arch.from_json(prepared.notes["arch"])
-        self._path = Path(prepared.path) / f"{group.first.fidelity}.onnx"
-        self._asked = group.first.provider or CPU
+        self._facts: SessionFacts | None = None
+        self._logits: Float32 | None = None
+        self._bindings: dict[tuple[int, int, bool], Binding] = {}
         try:
-            self._session, self._device = providers.open_session(self._path, group.first)
-            self._where = providers.kv_memory(self._session)
-            self._caches = self._allocated()
+            self._loaded: Loaded | None = load(group, prepared)
         except Exception as error:
             raise translated(error, "open") from error
-        self._rope = [_value(table) for table in _rope_tables(prepared.notes["inv_freq"], self._capacity)]
-        self._one_logit = np.empty((self._batch, 1, self._arch.vocab), np.float32)
+        self._one_logit = np.empty((self._batch, 1, self._loaded.arch.vocab), np.float32)
 
     def step(self, token_ids: Int32, want: Literal["last", "all"] = "last") -> Int32:
         rows, count = token_ids.shape
-        total = self._length + count
         bound = self._bindings.get((rows, count, want == "all"))
-        if bound is None or total > self._capacity:
+        if bound is None or self._length + count > self._capacity:
             bound = self._bind(rows, count, want == "all")
-        bound.ids[...] = token_ids
-        bound.last_key.fill(total - 1)
-        bound.key_count.fill(total)
-        try:
-            self._session.run_with_iobinding(bound.io)
-        except Exception as error:
-            raise translated(error, "step") from error
-        self._length = total
-        self._last = bound
+        self._run(bound, token_ids, self._length)
+        self._length += count
+        self._logits = bound.logits if want == "all" else bound.logits[:, 0]
         ids: Int32 = bound.logits[:, -1].argmax(axis=-1).astype(np.int32)
         return ids
 
     def logits(self) -> Float32:
         """Of the last step; a view of a buffer that the next step writes again."""
-        if self._last is None:
+        if self._logits is None:
             raise CaseError("no step has been executed", phase="step")
-        return self._last.logits if self._last.all_positions else self._last.logits[:, 0]
+        return self._logits
 
     def rewind(self, length: int) -> bool:
         """Always possible: what lies beyond the length in the cache is never read."""
@@ -73,93 +58,103 @@ class OnnxSession:
         return True
 
     def facts(self) -> SessionFacts:
+        """Read from the graph and asked of the provider once."""
         from backends.onnx.facts import facts
 
-        return facts(self._session, self._path, self._asked, self._device, self._arch, self._where[0])
+        if self._facts is None:
+            self._facts = facts(self._open())
+        return self._facts
 
     def memory(self) -> list[MemoryUse]:
         """The runtime offers no allocator statistics to Python: the peak is not known."""
-        kv_bytes = sum(cache.tensor_size_in_bytes() for cache in self._caches.values())
-        return [
-            MemoryUse(device=self._device.kind, weights_bytes=self.facts().resident_weight_bytes, kv_bytes=kv_bytes)
-        ]
+        loaded, held = self._open(), self.facts().resident_weight_bytes
+        kv_bytes = sum(cache.tensor_size_in_bytes() for cache in loaded.caches.values())
+        return [MemoryUse(device=loaded.device.kind, weights_bytes=held, kv_bytes=kv_bytes)]
 
     def fed(self, tensor: str) -> Codes | None:
         """Read from the file and places that the graph's initializers name."""
-        from backends.onnx import graph, weights
-
-        stored = graph.stored_in(graph.load(self._path))
-        return weights.read_back(stored, self._path.with_name(weights.WEIGHTS_FILE), self._arch, tensor)
+        return self._open().codes(tensor)
 
     def close(self) -> None:
         self._bindings.clear()
-        self._caches = {}
-        self._last = self._session = None
+        self._logits = self._loaded = None
 
-    def _allocated(self) -> dict[str, Any]:
-        shape = (self._batch, self._arch.kv_heads, self._capacity, self._arch.head_dim)
-        names = [f"{layer}.{kind}" for layer in range(self._arch.layers) for kind in ("key", "value")]
-        if self._where[0] == "cpu":
-            return {name: _value(np.zeros(shape, np.float32)) for name in names}
-        return {name: ort.OrtValue.ortvalue_from_shape_and_type(shape, np.float32, *self._where) for name in names}
-
-    def _bind(self, rows: int, count: int, all_positions: bool) -> _Binding:
-        """Buffers of a new shape, bound; refuses what does not fit the session."""
-        if self._session is None:
+    def _open(self) -> Loaded:
+        if self._loaded is None:
             raise CaseError("the session is closed", phase="step")
+        return self._loaded
+
+    def _bind(self, rows: int, count: int, all_positions: bool) -> Binding:
+        """Buffers of a new shape, bound; refuses what does not fit the session."""
+        loaded = self._open()
         check_step((rows, count), self._length, self._batch, self._capacity)
         if len(self._bindings) >= MOST_BINDINGS or all_positions:
             self._bindings.clear()  # logits of all positions are large: one such buffer at a time
-        bound = self._bindings[rows, count, all_positions] = _Binding(self, rows, count, all_positions)
+        heads, logits = 1, self._one_logit[:rows]
+        if all_positions:
+            heads, logits = count, np.empty((rows, count, loaded.arch.vocab), np.float32)
+        kind = ContribBinding if loaded.dialect == "contrib" else StandardBinding
+        bound = self._bindings[rows, count, all_positions] = kind(
+            loaded.bound(loaded.decode), rows, count, heads, logits
+        )
         return bound
 
+    def _run(self, bound: Binding, token_ids: Int32, start: int) -> None:
+        try:
+            bound.run(token_ids, start)
+        except Exception as error:
+            raise translated(error, "step") from error
 
-class _Binding:
-    """Host buffers of one shape and the caches' leading rows, bound for good."""
 
-    def __init__(self, session: OnnxSession, rows: int, count: int, all_positions: bool):
-        self.all_positions = all_positions
-        self.ids: Int32 = np.empty((rows, count), np.int32)
-        self.last_key: Int32 = np.empty(rows, np.int32)
-        self.key_count: Int32 = np.empty((), np.int32)
-        positions = np.arange(count) if all_positions else np.array([count - 1])
-        vocab = session._arch.vocab
-        self.logits: Float32 = (
-            np.empty((rows, count, vocab), np.float32) if all_positions else session._one_logit[:rows]
+class StaticSession(OnnxSession):
+    """The same with two fixed shapes: one token, and `prompt_rows` of which the last is repeated to fill them up.
+
+    A repeated token writes the same key and value into the same slot once more. The prompt's graph gives logits of
+    PATH_ROWS positions; where more are wanted it is executed again, which changes nothing in the cache.
+    """
+
+    def __init__(self, group: LoadGroup, prepared: Prepared):
+        super().__init__(group, prepared)
+        loaded = self._open()
+        several = np.empty((self._batch, PATH_ROWS, loaded.arch.vocab), np.float32)
+        self._shapes: tuple[Binding, ...] = (
+            StandardBinding(loaded.bound(loaded.decode), self._batch, 1, 1, self._one_logit),
+            StandardBinding(loaded.bound(loaded.prompt), self._batch, loaded.prompt_rows, PATH_ROWS, several),
         )
-        self.io = session._session.io_binding()
-        inputs: dict[str, npt.NDArray[Any]] = {
-            "input_ids": self.ids,
-            "last_key": self.last_key,
-            "key_count": self.key_count,
-            "head_positions": positions.astype(np.int64),
-        }
-        self._values = [_value(array) for array in inputs.values()]  # a binding need not keep what it is given alive
-        for name, value in zip(inputs, self._values, strict=True):
-            self.io.bind_ortvalue_input(name, value)
-        for name, table in zip(("cos", "sin"), session._rope, strict=True):
-            self.io.bind_ortvalue_input(name, table)
-        self.io.bind_ortvalue_output("logits", _value(self.logits))
-        for name, cache in session._caches.items():
-            self._bind_cache(name, cache, rows, session._where)
 
-    def _bind_cache(self, name: str, cache: Any, rows: int, where: tuple[str, int]) -> None:
-        """Past and present are the same buffer, so a step writes its keys in place and copies nothing."""
-        shape = (rows, *cache.shape()[1:])
-        if shape == tuple(cache.shape()):
-            self.io.bind_ortvalue_input(f"past.{name}", cache)
-            self.io.bind_ortvalue_output(f"present.{name}", cache)
-            return
-        self.io.bind_input(f"past.{name}", *where, np.float32, shape, cache.data_ptr())
-        self.io.bind_output(f"present.{name}", *where, np.float32, shape, cache.data_ptr())
+    def step(self, token_ids: Int32, want: Literal["last", "all"] = "last") -> Int32:
+        self._open()
+        rows, count = token_ids.shape
+        check_step((rows, count), self._length, self._batch, self._capacity)
+        one, several = self._shapes
+        if count == 1:
+            self._run(one, token_ids, self._length)
+            found = one.logits[:rows]
+        else:
+            pieces = [
+                self._prompt(several, token_ids[:, start : start + several.count], self._length + start, want == "all")
+                for start in range(0, count, several.count)
+            ]
+            found = np.concatenate(pieces, axis=1) if want == "all" else pieces[-1]
+        self._length += count
+        self._logits = found if want == "all" else found[:, -1]
+        ids: Int32 = found[:, -1].argmax(axis=-1).astype(np.int32)
+        return ids
 
+    def close(self) -> None:
+        super().close()
+        self._shapes = ()
 
-def _value(array: npt.NDArray[Any]) -> Any:
-    """`array` as the runtime's value over the same host memory."""
-    return ort.OrtValue.ortvalue_from_numpy(array)
-
-
-def _rope_tables(inv_freq: list[float], capacity: int) -> tuple[Float32, Float32]:
-    """cos and sin [capacity, head_dim / 2], computed in float64: float32 angles are wrong at long contexts."""
-    angles = np.arange(capacity)[:, None] * np.array(inv_freq, np.float64)
-    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+    def _prompt(self, bound: Binding, token_ids: Int32, start: int, all_positions: bool) -> Float32:
+        """Logits [rows, n or 1, vocab] of the tokens of one execution."""
+        rows, count = token_ids.shape
+        parts = []
+        for first in range(0, count, PATH_ROWS) if all_positions else [count - 1]:
+            positions = np.arange(first, min(count, first + PATH_ROWS))
+            bound.head_positions.fill(count - 1)
+            bound.head_positions[: len(positions)] = positions
+            self._run(bound, token_ids, start)
+            parts.append(bound.logits[:rows, : len(positions)])
+            if all_positions:
+                parts[-1] = parts[-1].copy()  # the next execution writes over it
+        return np.concatenate(parts, axis=1) if all_positions else parts[0]

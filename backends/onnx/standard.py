@@ -6,7 +6,7 @@ the cache holds float16, and all between them is float32 (what overflows in floa
 exact one everything is float32 on either level. Attention, norms and rotary positions are decomposed; no shape is
 computed in the graph: one graph serves any batch, length and cache, and a compiler that wants them fixed can have them.
 
-Inputs, T being float16 with half products, else float32: input_ids int32 [batch, n]; positions int64 [batch, n], the
+Inputs, T being float16 with half products, else float32: input_ids int32 [batch, n]; positions int32 [batch, n], the
 slots of the cache that the n tokens are written to; mask float32 [n, capacity], 0 where a token sees a slot and `BLIND`
 elsewhere; cos and sin float32 [n, head_dim / 2], of the tokens' positions; head_positions int64 [k], which of the n go
 through the head; past.L.key T [batch, kv_heads, head_dim, capacity]; past.L.value T [batch, kv_heads, capacity,
@@ -69,7 +69,7 @@ class _Standard(Builder):
         caches = {f"{layer}.{kind}": shape for layer in range(arch.layers) for kind, shape in shapes.items()}
         inputs = [
             value("input_ids", TensorProto.INT32, ["batch", "n"]),
-            value("positions", TensorProto.INT64, ["batch", "n"]),
+            value("positions", TensorProto.INT32, ["batch", "n"]),
             value("mask", TensorProto.FLOAT, ["n", "capacity"]),
             value("cos", TensorProto.FLOAT, ["n", arch.head_dim // 2]),
             value("sin", TensorProto.FLOAT, ["n", arch.head_dim // 2]),

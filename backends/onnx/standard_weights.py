@@ -42,8 +42,8 @@ def write(artifact: Artifact, path: Path, level: Level, progress: Progress) -> d
     return stored
 
 
-def read_back(stored: Mapping[str, Stored], path: Path, arch: Arch, scheme: str, tensor: str) -> Codes | None:
-    """`tensor` of an artifact of `scheme` as `path` holds it; None for a name that this graph does not have."""
+def read_back(stored: Mapping[str, Stored], path: Path, arch: Arch, tensor: str) -> Codes | None:
+    """`tensor` of the artifact as `path` holds it; None for a name that this graph does not have."""
     for name, stacked in parts(arch).items():
         start = 0
         for part, rows in stacked:
@@ -51,6 +51,16 @@ def read_back(stored: Mapping[str, Stored], path: Path, arch: Arch, scheme: str,
                 return _codes(stored, path, name, slice(start, start + rows))
             start += rows
     return None
+
+
+def beside(notes: Mapping[str, Any]) -> dict[str, Stored]:
+    """The scales that no graph names, from what `noted` put into the notes."""
+    return {name: Stored("<f4", tuple(shape), offset) for name, (shape, offset) in notes["scales"].items()}
+
+
+def noted(stored: Mapping[str, Stored]) -> dict[str, Any]:
+    """Where scales lie, to be kept with the prepared files."""
+    return {name: [list(entry.shape), entry.offset] for name, entry in stored.items() if name.endswith(SCALES)}
 
 
 def places(artifact: Artifact, level: Level) -> dict[str, Stored]:

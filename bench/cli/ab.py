@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.asked import measuring, options_told, told_of
+from bench.cli.asked import FALLBACK, measuring, options_told, share, told_of
 from bench.cli.compare import margin_of
 from bench.cli.display import display
 from bench.cli.names import Names
@@ -34,6 +34,7 @@ OF_A_SIDE = ("python", "device", "provider")
 @click.option("--pairs", type=click.IntRange(2), help="So many, judged once; else 8, 16, 32 until all is decided.")
 @click.option("--margin", metavar="2%", default="2%", show_default=True, help="Within it both are the same.")
 @click.option("--fidelity", type=click.Choice(["native", "exact"]), default="native", show_default=True)
+@FALLBACK
 @click.option("--repetitions", type=int, default=5, show_default=True, help="Samples of each case in a launch.")
 @click.option("--chunk", type=int, default=512, show_default=True, help="Most tokens of a prefill step.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of token ids and of the order.")
@@ -44,6 +45,7 @@ def ab(
     text_b: str,
     pairs: int | None,
     margin: str,
+    allow_fallback: str | None,
     waiting: dict[str, Any],
     results: str | None,
     as_json: bool,
@@ -51,8 +53,8 @@ def ab(
 ) -> int:
     """Measure two sides by turns, a fresh process each, and tell whether B is better, worse or the same.
 
-    A side is a backend and its options (bench list backends); python=PATH, device=D and provider=EP are understood
-    as well. Pairs are executed A B B A or B A A B, by a seeded draw.
+    A side is a backend and its options (bench list backends), those of its provider as ep.NAME=VALUE; python=PATH,
+    device=D and provider=EP are understood as well. Pairs are executed A B B A or B A A B, by a seeded draw.
 
     bench ab --a "onnx threads=1" --b "onnx threads=2" --model smollm2-135m-int8
     """
@@ -64,7 +66,7 @@ def ab(
         **told_of(**waiting),
         "command": shlex.join(["bench", *sys.argv[1:]]),
     }
-    common |= {"weights": "synthetic", "launches": looks[-1]}
+    common |= {"weights": "synthetic", "launches": looks[-1], "allow_fallback": share(allow_fallback)}
     told = (_told(text_a, "--a", common, shared), _told(text_b, "--b", common, shared))
     level_at = dict(zip(looks, levels(looks), strict=True))
     turns, found = _measured(told, Store(locate_store(results)), level_at, margin_of(margin))

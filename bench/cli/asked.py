@@ -20,7 +20,7 @@ from bench.cli.planned import Due, default_timeout_s, due_of
 from bench.environments.host_file import locate_host_file, read_host_file, read_meter
 from bench.environments.interpreter import Interpreter
 from bench.errors import UsageError
-from bench.plan import Plan, Request, make_plan
+from bench.plan import Plan, Request, make_plan, no_share
 from bench.preparing import Settings
 from bench.results.journal import Journal
 from bench.results.store import Store
@@ -28,7 +28,7 @@ from bench.runner import Observe, Sweep, planned_keys
 from bench.situation import Part
 from bench.spec import Resolved, definition_hash, load_catalog
 from bench.types import SYNTHETIC
-from bench.units import parse_duration
+from bench.units import parse_duration, parse_share
 from bench.watching import Sensors
 
 WAITING = ("idle_s", "max_wait_s", "cool_to_c")
@@ -92,6 +92,11 @@ MEASURING = (
 )
 
 
+FALLBACK = click.option(
+    "--allow-fallback", metavar="SHARE", help="Of the matrix products, as in 5%, to execute elsewhere than asked."
+)
+
+
 def measuring(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of all commands that measure; all but `--results` come as `waiting`, for `told_of(**waiting)`."""
     names = tuple(signature(told_of).parameters)
@@ -144,6 +149,7 @@ def understood(told: Mapping[str, Any]) -> Asked:
         meter=read_meter(host_file),
         **{key: told[key] for key in WAITING if key in told},  # journals of before have none
         seed=request.seed,
+        allow_fallback=request.allow_fallback,
         targets={adapter.name: registry.target(name) for name, adapter in asked_for.items()},
     )
     return Asked(
@@ -179,6 +185,14 @@ def duration(flag: str, text: str, *, least_s: float | None = None) -> float:
         return parse_duration(text)
     except ValueError:
         raise UsageError(f"{text!r} is no duration", where=flag, remedy="write 90s, 10m or 1.5h") from None
+
+
+def share(text: str | None) -> float | None:
+    """`--allow-fallback` as a ratio; None where it was not given."""
+    try:
+        return parse_share(text) if text is not None else None
+    except ValueError:
+        raise no_share(text or "") from None
 
 
 def _in_file(request: Request) -> Resolved:

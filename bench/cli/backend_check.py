@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from bench.cli.asked import options_told
 from bench.conformance.subject import Subject
 from bench.conformance.suite import CHECKS, judge
 from bench.errors import CaseError
@@ -18,7 +19,9 @@ from bench.errors import CaseError
 
 @click.command("backend-check")
 @click.argument("name", metavar="NAME")
-def backend_check(name: str) -> int:
+@click.option("--provider", metavar="EP", help="Execution provider, of a runtime that has any.")
+@click.option("--set", "options", metavar="KEY=VALUE", multiple=True, help="An option of the adapter; repeatable.")
+def backend_check(name: str, provider: str | None, options: tuple[str, ...]) -> int:
     """Check an adapter against its contract.
 
     One line a check: pass, gap with the declared reason, or FAIL. NAME is a registered backend or module:Attribute.
@@ -28,7 +31,7 @@ def backend_check(name: str) -> int:
     """
     counts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory(prefix="bench-check-") as scratch:
-        subject = Subject(name, Path(scratch))
+        subject = Subject(name, Path(scratch), options_told(options), provider)
         for check in CHECKS:
             if not check.applies(subject.backend):
                 continue

@@ -108,10 +108,11 @@ def _backends() -> Iterator[Finding]:
         told = found.availability
         versions = ", ".join(f"{package} {version}" for package, version in told.versions.items())
         where = ", ".join([*told.providers, *(device.name for device in told.devices if not told.providers)])
+        unusable = "".join(f"; {provider}: {why}" for provider, why in told.unusable.items() if told.ok)
         elsewhere = found.interpreter.origin != "this interpreter"
         yield Finding(
             what=f"backend {name}",
-            found=(told.reason or (f"{versions} ({where})" if where else versions))
+            found=(told.reason or (f"{versions} ({where})" if where else versions) + unusable)
             + (f"; {found.interpreter.origin}: {_short(found.interpreter)}" if elsewhere else ""),
             fit=told.ok,
             remedy=None if told.ok else remedy(found, backend),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from bench.environments.interpreter import Interpreter
 from bench.errors import BenchError
 from bench.needs import weight_bytes
 from bench.spec import SCHEMES, Catalog, load_catalog, parse_workload
-from bench.types import Availability
+from bench.types import Availability, Option
 from bench.units import NOT_MEASURED, render_bytes, render_number
 
 WORKLOADS = {
@@ -33,7 +33,7 @@ WORKLOADS = {
     "tg128x4": "the same for 4 rows at once",
 }
 
-JSON_ONLY = {"family", "hub", "fp16_bytes", "bf16_bytes", "adapter", "python"}
+JSON_ONLY = {"family", "hub", "fp16_bytes", "bf16_bytes", "adapter", "python", "providers", "unusable"}
 """Left out of the tables, which would not fit a terminal otherwise."""
 
 Row = dict[str, Any]
@@ -86,7 +86,7 @@ def _workloads() -> Iterator[Row]:
 
 
 def _backends() -> Iterator[Row]:
-    for name, found, interpreter in _found():
+    for name, found, interpreter, options in _found():
         yield {
             "name": name,
             "adapter": registry.target(name),
@@ -94,21 +94,29 @@ def _backends() -> Iterator[Row]:
             "versions": found.versions,
             "interpreter": interpreter.origin if interpreter else None,
             "python": interpreter.label if interpreter else None,
+            "providers": found.providers,
+            "unusable": found.unusable,
             "reason": found.reason,
             "remedy": found.remedy,
+            "options": [
+                {"name": key, "help": option.help, "default": option.default, "by_provider": dict(option.by_provider)}
+                for key, option in options.items()
+            ],
         }
 
 
 def _devices() -> Iterator[Row]:
-    for name, found, _ in _found():
+    for name, found, *_ in _found():
         for device in found.devices:
             yield {"backend": name, **asdict(device)}
         if not found.ok:
             click.echo(f"{name}: {found.reason}" + (f"; {found.remedy}" if found.remedy else ""), err=True)
+        for provider, why in found.unusable.items() if found.ok else ():
+            click.echo(f"{name}: {provider}: {why}", err=True)
 
 
-def _found() -> Iterator[tuple[str, Availability, Interpreter | None]]:
-    """Every backend with what it finds and where; each is probed in a process of its own."""
+def _found() -> Iterator[tuple[str, Availability, Interpreter | None, Mapping[str, Option]]]:
+    """Every backend with what it finds and where, and its options; each is probed in a process of its own."""
     from bench.environments.finding import find, remedy  # only these two listings start processes
     from bench.environments.host_file import locate_host_file, read_host_file
 
@@ -119,10 +127,11 @@ def _found() -> Iterator[tuple[str, Availability, Interpreter | None]]:
             found = find(backend, registry.target(name), host=host)
         except BenchError as error:
             why = f"{error.what} ({error.cause})" if error.cause else error.what
-            yield name, Availability(reason=why, remedy=error.remedy), None
+            yield name, Availability(reason=why, remedy=error.remedy), None, {}
             continue
         told = found.availability
-        yield name, told if told.ok else replace(told, remedy=remedy(found, backend)), found.interpreter
+        told = told if told.ok else replace(told, remedy=remedy(found, backend))
+        yield name, told, found.interpreter, backend.options
 
 
 def _show(rows: Sequence[Row]) -> None:
@@ -136,7 +145,9 @@ def _show(rows: Sequence[Row]) -> None:
     if sys.stdout.isatty():
         table = Table(box=None, header_style="bold", pad_edge=False)
         for key, head in zip(keys, heads, strict=True):
-            table.add_column(head, overflow="fold", no_wrap=key not in ("title", "meaning", "reason", "remedy"))
+            table.add_column(
+                head, overflow="fold", no_wrap=key not in ("title", "meaning", "reason", "remedy", "options")
+            )
         for line in cells:
             table.add_row(*line)
         Console(markup=False, highlight=False).print(table)
@@ -151,6 +162,8 @@ def _text(key: str, value: Any) -> str:
         return NOT_MEASURED
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(item["name"] for item in value) or NOT_MEASURED
     if isinstance(value, dict):
         return ", ".join(f"{name} {version}" for name, version in value.items())
     if key.endswith("_bytes"):

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from bench.cli.asked import duration, measuring, options_told, told_of, understood
+from bench.cli.asked import FALLBACK, duration, measuring, options_told, share, told_of, understood
 from bench.cli.display import Lines, Terminal, display
 from bench.cli.names import Names
 from bench.cli.planned import check_plan, print_plan, too_short
@@ -35,15 +35,22 @@ from bench.types import SYNTHETIC
 @click.option("--model", "models", type=Names(), help="MODEL-SCHEME, as in deepseek-7b-int8.")
 @click.option("--workload", "workloads", type=Names(), default="pp512,tg128", show_default=True)
 @click.option("--device", "devices", type=Names(), help="Devices, as the backend names them.")
-@click.option("--provider", metavar="EP", help="ONNX Runtime execution provider.")
+@click.option("--provider", metavar="EP", help="Execution provider, by its short or its full name.")
 @click.option("--isa", metavar="I", help="Instruction set that a processor's kernels are held to, as in avx2.")
 @click.option("--fidelity", type=click.Choice(["native", "exact"]), default="native", show_default=True)
+@FALLBACK
 @click.option("--weights", default="synthetic", show_default=True, help="synthetic, or a GGUF file.")
 @click.option("--launches", type=int, default=1, show_default=True, help="Fresh processes; 5 to publish.")
 @click.option("--repetitions", type=int, default=5, show_default=True, help="Samples of each case in a launch.")
 @click.option("--budget", metavar="10m", help="Go on sampling each case for this long.")
 @click.option("--chunk", type=int, default=512, show_default=True, help="Most tokens of a prefill step.")
-@click.option("--set", "options", metavar="KEY=VALUE", multiple=True, help="Option of the backend.")
+@click.option(
+    "--set",
+    "options",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Option of the backend (`bench list backends`); ep.NAME=VALUE of the provider.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of token ids and of the order of cases.")
 @click.option("--python", metavar="PATH", help="Interpreter of the workers (docs/environments.md).")
 @measuring
@@ -55,6 +62,7 @@ def run(
     isa: str | None,
     options: tuple[str, ...],
     budget: str | None,
+    allow_fallback: str | None,
     python: str | None,
     waiting: dict[str, Any],
     results: str | None,
@@ -80,6 +88,7 @@ def run(
         "request": {
             **asked,
             "devices": devices or (None,),
+            "allow_fallback": share(allow_fallback),
             "options": options_told([*options, f"isa={isa}"] if isa else options),
         },
         "budget_s": duration("--budget", budget) if budget else None,

@@ -17,6 +17,7 @@ from typing import Any, cast, get_args
 
 from bench.api import Backend
 from bench.conformance.models import ARCHS, SCHEMES
+from bench.plan import default_options
 from bench.types import Case, Family, Fidelity, NoReason, Support, Workload
 from bench.worker import load_adapter
 
@@ -78,7 +79,7 @@ def _support_problems(backend: Backend, providers: Sequence[str | None]) -> Iter
 
 def cases(backend: Backend, providers: Sequence[str | None]) -> Iterator[Case]:
     """The grid: families × schemes × batch × depth × chunk × fidelity × providers × devices."""
-    options = {name: option.default for name, option in backend.options.items()}
+    options = default_options(backend)
     archs = {**ARCHS, "unknown": replace(ARCHS["llama"], family=cast(Family, "martian"))}
     shapes = product((1, 3, 64), (0, 100), (1, 64, 512))
     workloads = [

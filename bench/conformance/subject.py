@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -25,6 +25,7 @@ from bench.artifacts.synthesize import synthesize
 from bench.conformance.check import Failure, Gap, demand
 from bench.conformance.models import ARCHS, POSITIONS, Variant
 from bench.facts import SessionFacts
+from bench.plan import parse_options, provider_named
 from bench.types import Availability, Case, Int32, LoadGroup, Prepared, Workload
 
 
@@ -36,12 +37,15 @@ class Subject:
     """One adapter by its registered name or `module:Attribute`; models and prepared files live in `scratch`.
 
     Everything is made when a check first asks for it and kept for the others. Subjects may share a scratch folder.
+    `options` are raw, as behind `--set`, and `provider` as behind `--provider`; UsageError for what the adapter lacks.
     """
 
-    def __init__(self, name: str, scratch: Path):
+    def __init__(self, name: str, scratch: Path, options: Mapping[str, str] | None = None, provider: str | None = None):
         self.name, self.scratch = name, scratch
         self.target = registry.target(name)
         self.backend: Backend = registry.load(name)
+        self.provider = provider_named(self.backend, provider) if provider else None
+        self.options = parse_options(name, self.backend.options, options or {}, self.provider or self.backend.provider)
         self._artifacts: dict[tuple[str, str], CanonicalArtifact] = {}
         self._prepared: dict[tuple[str, str], Prepared] = {}
         self._references: dict[tuple[str, str, int], Reference] = {}
@@ -79,11 +83,11 @@ class Subject:
             arch=ARCHS[variant.model],
             backend=self.backend.name,
             device=None,
-            provider=None,
+            provider=self.provider,
             fidelity=variant.fidelity,
             workload=workload or Workload(name="pp32", prompt_tokens=POSITIONS, new_tokens=0, batch=variant.batch),
             kv_capacity=variant.capacity,
-            options={name: option.default for name, option in self.backend.options.items()},
+            options=dict(self.options),
         )
 
     def artifact(self, variant: Variant) -> CanonicalArtifact:

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import msgspec
 
+from bench.attest import elsewhere_text
 from bench.nightly.history import Annotation, Night, sweep_of
 from bench.nightly.judging import VERDICTS, Judged
 from bench.nightly.night import Findings
@@ -91,6 +92,7 @@ def _series(name: str, judged: Judged) -> dict[str, Any]:
         "pairs": list(judged.pairs),
         "pairs_ratio": median(judged.pairs) if judged.pairs else None,
         "why": judged.why,
+        "elsewhere": elsewhere_text(record.facts) if record.facts else None,
         "covariates_changed": {key: list(values) for key, values in changed.items()},
         "last_good": _night(judged.good),
         "quarantine": _annotation(series.quarantine),

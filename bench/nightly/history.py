@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from bench.attest import elsewhere_text
 from bench.reports.metrics import headline
 from bench.reports.summary import summarize
 from bench.results.keys import PRECISION
@@ -206,7 +207,8 @@ def _told(record: Record) -> Iterator[tuple[str, str]]:
         facts = msgspec.to_builtins(record.facts)
         phases = {name: facts[name] for name in ("prefill", "decode", "path") if facts[name]}
         of_phases = {name: {part: phase[part] for part in PRECISION} for name, phase in phases.items()}
-        yield from _flat({**{name: facts[name] for name in ("weights", "kv_cache", "isa")}, **of_phases})
+        plain = {name: facts[name] for name in ("weights", "kv_cache", "isa")}
+        yield from _flat({**plain, "elsewhere": elsewhere_text(record.facts), **of_phases})
 
 
 def _flat(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -32,9 +32,10 @@ from msgspec import Meta, Struct, field
 
 from bench import registry
 from bench.errors import BenchError, UsageError, unknown_name
-from bench.plan import Request, make_plan
+from bench.plan import Request, make_plan, no_share
 from bench.spec import Catalog, parse_workload
 from bench.toml_file import line_of, read_toml
+from bench.units import parse_share
 
 REMEDY = "docs/nightly.md shows a plan"
 MOST_BYTES, MOST_CASES, MOST_POINTS = 1 << 20, 256, 1024
@@ -59,6 +60,7 @@ class CaseTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     options: dict[Text, str | bool | int | float] = field(name="set", default_factory=dict)
     launches: Annotated[int, Meta(ge=1, le=100)] = 5
     repetitions: Annotated[int, Meta(ge=1, le=1000)] = 5
+    allow_fallback: Annotated[float, Meta(gt=0, lt=1)] | Text | None = None
     label: Label | None = None
 
 
@@ -203,6 +205,10 @@ def _entry(file: _File, number: int, defaults: dict[str, Any], table: Any) -> En
     merged = {**defaults, **table} if isinstance(table, dict) else table
     case = file.convert(merged, CaseTable, "case", number)
     where = file.place("case", None, number)
+
+    def at(key: str) -> str:
+        return file.place("case", key, number) if key in table else file.place("defaults", key)
+
     for key, value in (("backend", case.backend), ("model", case.model)):
         if value is None:
             raise UsageError(f"names no {key}", where=where, remedy=f"write {key} there or in [defaults]")
@@ -214,8 +220,7 @@ def _entry(file: _File, number: int, defaults: dict[str, Any], table: Any) -> En
         try:
             parse_workload(workload)
         except UsageError as error:
-            at = file.place("case", "workload", number) if "workload" in table else file.place("defaults", "workload")
-            raise UsageError(error.what, where=at, cause=error.cause, remedy=error.remedy) from error
+            raise UsageError(error.what, where=at("workload"), cause=error.cause, remedy=error.remedy) from error
     return Entry(
         number=number,
         where=where,
@@ -228,10 +233,19 @@ def _entry(file: _File, number: int, defaults: dict[str, Any], table: Any) -> En
             launches=case.launches,
             repetitions=case.repetitions,
             options={name: _as_typed(value) for name, value in case.options.items()},
+            allow_fallback=_share(case.allow_fallback, at("allow_fallback")),
         ),
         python=case.python,
         label=case.label,
     )
+
+
+def _share(value: float | str | None, where: str) -> float | None:
+    """As `--allow-fallback` would have it."""
+    try:
+        return parse_share(value) if isinstance(value, str) else value
+    except ValueError:
+        raise no_share(str(value), where) from None
 
 
 def _listed(value: str | list[str] | None) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from bench.attest import elsewhere_text
 from bench.nightly.history import Night, changed
 from bench.nightly.judging import VERDICTS, Incident, Judged
 from bench.nightly.night import Findings
@@ -205,13 +206,15 @@ def _known(judged: Judged) -> Iterator[str]:
         yield judged.why
     if judged.pairs:
         yield f"{len(judged.pairs)} pairs: {_ratio(median(judged.pairs))} of the last good night"
+    if (facts := series.tonight.newest.facts) and (elsewhere := elsewhere_text(facts)):
+        yield f"elsewhere than asked: {elsewhere}"
     if series.quarantine is not None:
         until = f"until {series.quarantine.until_utc}" if series.quarantine.until_utc else "without an end"
         yield f"quarantined {until}" + _said(series.quarantine.reason, series.quarantine.author)
     if judged.verdict == "too-little-data" and series.acknowledged is not None:
         yield "history began anew" + _said(series.acknowledged.reason, series.acknowledged.author)
     if judged.verdict == "too-little-data" and _other_precision(judged):
-        yield "another precision than before: a new segment"
+        yield f"another {_what_changed(judged)} than before: a new segment"
     since, differences = changes(judged)
     if differences:
         yield f"changed since {since}: " + _listed(differences)
@@ -222,6 +225,14 @@ def _known(judged: Judged) -> Iterator[str]:
 def _other_precision(judged: Judged) -> bool:
     before = judged.series.before
     return before is not None and before.newest.precision_key != judged.series.tonight.newest.precision_key
+
+
+def _what_changed(judged: Judged) -> str:
+    """Of what a segment is: precision, and how much was executed elsewhere than asked."""
+    before, now = judged.series.before, judged.series.tonight.newest.facts
+    then = before.newest.facts if before else None
+    same = then is None or now is None or elsewhere_text(then) == elsewhere_text(now)
+    return "precision" if same else "share of work elsewhere"
 
 
 def _listed(differences: Mapping[str, tuple[str, str]]) -> str:

@@ -13,7 +13,6 @@ from bench.reports.column import (
     never,
     number,
     percent,
-    plain,
     ratio,
     when_differing,
     when_mixed,
@@ -21,6 +20,7 @@ from bench.reports.column import (
 )
 from bench.reports.metered_columns import METERED, NOTE
 from bench.reports.metrics import METRICS, PERCENTILE_FLOORS
+from bench.reports.placed_columns import ON_PROVIDER, PROVIDER
 from bench.reports.published_columns import AGE, BADGES, INTERVAL, PRECISION, RELATIVE
 from bench.reports.row import Row
 
@@ -65,15 +65,8 @@ _FOR_PEOPLE = (
         of=lambda row: row.first.identity.backend,
         shown=always,
     ),
-    Column(
-        key="provider",
-        header="provider",
-        meaning="execution provider inside the runtime",
-        of=lambda row: row.first.identity.provider,
-        text=lambda value: plain(value).removesuffix("ExecutionProvider"),
-        folds=True,
-        shown=when_differing,
-    ),
+    PROVIDER,
+    ON_PROVIDER,
     Column(
         key="devices",
         header="device",

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from bench.attest import elsewhere_share, executed_elsewhere
 from bench.reports.metrics import METRICS, PERCENTILE_FLOORS
 from bench.reports.render import plain_text
 from bench.reports.summary import Value, summarize
 from bench.results.record import Record
-from bench.units import render_bytes, render_duration, render_number
+from bench.units import render_bytes, render_duration, render_number, render_share
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +70,23 @@ def _head(record: Record) -> Iterable[tuple[str, str]]:
             )
             if text
         )
+    yield from _placed(record)
     yield from (("warning", text) for text in record.warnings)
     if record.path is not None:
         yield "file", str(record.path)
         log = record.path.with_name("worker.log")
         if log.is_file():
             yield "log", str(log)
+
+
+def _placed(record: Record) -> Iterable[tuple[str, str]]:
+    """How much was executed where it was asked, if anything was not, and how much may not have been."""
+    facts, allowed = record.facts, record.info.allow_fallback
+    if facts is None or (share := elsewhere_share(facts)) is None:
+        return
+    said = f"{render_share(1 - share)} of the matrix products on {facts.asked_placement}"
+    named = executed_elsewhere(facts)
+    yield "on provider", "; ".join(filter(None, (said, named, f"{render_share(allowed)} allowed" if allowed else "")))
 
 
 def _figures(record: Record) -> Iterable[tuple[str, str]]:

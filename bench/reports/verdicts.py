@@ -12,7 +12,7 @@ import msgspec
 from rich.cells import cell_len
 
 from bench.comparing import Changes, Compared, Sides, centre
-from bench.pairing import Alone
+from bench.pairing import NOTHING, Alone
 from bench.reports.render import markdown_text, plain_text
 from bench.units import NOT_MEASURED, render_bytes, render_duration, render_number
 
@@ -122,6 +122,7 @@ def _plain(row: Compared) -> dict[str, Any]:
         "differs": row.differs,
         "precision_changed": row.precision,
         "covariates_changed": row.covariates,
+        "elsewhere": row.elsewhere,
         "unproven": row.unproven,
         "badges": row.badges,
     }
@@ -167,6 +168,9 @@ def _below(row: Compared) -> Iterator[str]:
     for name, changes in (("differs", row.differs), ("precision", row.precision), ("changed", row.covariates)):
         if changes:
             yield plain_text(f"{name}: {_changes(changes)}")
+    if any(row.elsewhere):
+        a, b = (told or NOTHING for told in row.elsewhere)
+        yield plain_text(f"elsewhere than asked: A {a}; B {b}")
     if row.badges:
         yield f"badges: {', '.join(row.badges)}"
     yield from _notes(row)

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-PRECISION = ("activations", "compute", "attention_sums")
+PRECISION = ("activations", "compute", "attention_sums", "product_results")
 """What of a phase decides its numbers; what is not told is not hashed, as in records from before it was."""
 
 
@@ -44,7 +44,8 @@ def precision_key(facts: Any) -> str | None:
 
     Weights, activations and arithmetic of each phase, KV cache, and the instruction set where the runtime tells it:
     when a runtime changes its defaults, or is allowed less than before, a new segment starts. Kernel names and
-    evidence are left out, for they change without the numbers changing.
+    evidence are left out, for they change without the numbers changing. Where something that computes was executed
+    elsewhere than asked, its share, its devices and its kinds are hashed too: it is never one row with what was not.
     """
     if facts is None:
         return None
@@ -55,7 +56,19 @@ def precision_key(facts: Any) -> str | None:
         if plain.get(phase)
     }
     isa = {"isa": plain["isa"]} if plain.get("isa") else {}
-    return _digest({"weights": plain["weights"], "kv_cache": plain["kv_cache"], **phases, **isa})
+    return _digest({"weights": plain["weights"], "kv_cache": plain["kv_cache"], **phases, **isa, **_elsewhere(plain)})
+
+
+def _elsewhere(facts: dict[str, Any]) -> dict[str, Any]:
+    """What was executed elsewhere than asked; empty where nothing was, as in records from before that was told."""
+    if facts.get("elsewhere_share") is None:
+        return {}
+    devices = {
+        place["device"]: sorted(place.get("operations", {}))
+        for place in facts.get("placement", [])
+        if place["device"] != facts.get("asked_placement") and (place.get("operations") or place.get("matmul_share"))
+    }
+    return {"elsewhere": {"share": f"{facts['elsewhere_share']:.4f}", "devices": devices}}
 
 
 def _without(fields: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from bench.results.schema import (
 )
 
 SCHEMA = "bench.record"
-SCHEMA_VERSION = "1.3"
+SCHEMA_VERSION = "1.4"
 
 new_record_id = new_uuid7
 Uuid7 = Annotated[str, Meta(pattern=UUID7_PATTERN)]

@@ -1,4 +1,4 @@
-"""The parts of a record, schema 1.3: the shape of what a launch leaves on disk.
+"""The parts of a record, schema 1.4: the shape of what a launch leaves on disk.
 
 Every value is in the unit that its name ends in. None means "not measured" or "not known"; never 0, never a guess.
 Fields that this version does not know are ignored, not refused: an addition raises the minor version and carries a
@@ -122,6 +122,7 @@ class Info(Struct, frozen=True, kw_only=True):
     """Facts for people; `sweep_id` and `case_key` tie a record to the journal that planned it.
 
     `ab_id` and `ab_side` (`a`, `b`) are of two sweeps that were executed by turns; `launch_index` is the pair then.
+    `allow_fallback` is the share of the matrix products that was allowed to execute elsewhere than asked.
     """
 
     started_at_utc: str | None = None
@@ -135,6 +136,7 @@ class Info(Struct, frozen=True, kw_only=True):
     case_key: str | None = None
     ab_id: str | None = None
     ab_side: str | None = None
+    allow_fallback: float | None = None
     interpreter: Interpreter | None = None
     redacted: bool = False
 
@@ -146,6 +148,7 @@ class Phase(Struct, frozen=True, kw_only=True):
     compute: str
     kernels: dict[str, str] = {}
     attention_sums: str | None = None
+    product_results: str | None = None
 
 
 class PlacedOn(Struct, frozen=True, kw_only=True):
@@ -164,7 +167,11 @@ class Claim(Struct, frozen=True, kw_only=True):
 
 
 class Facts(Struct, frozen=True, kw_only=True):
-    """What the session really did, read back from the runtime."""
+    """What the session really did, read back from the runtime.
+
+    `elsewhere_share` is the share of the matrix products that was not executed on `asked_placement`; 0 where only other
+    operations were not, None where all that computes was there.
+    """
 
     weights: str
     prefill: Phase
@@ -173,6 +180,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     kv_cache: str
     asked_placement: str | None = None
     placement: list[PlacedOn] = []
+    elsewhere_share: Annotated[float, Meta(ge=0, le=1)] | None = None
     threads: int | None = None
     isa: str | None = None
     resident_weight_bytes: Bytes | None = None

@@ -92,6 +92,10 @@ def test_an_interpreter_without_numpy(bench: Bench, tmp_path: Path) -> None:
             ("brings MIGraphXExecutionProvider", f"{sys.executable} -m pip install onnxruntime-migraphx 'onnx>="),
         ),
         (("--device", "moon"), ("no device moon", "bench list devices")),
+        (
+            ("--provider", "MoonExecutionProvider", "--set", "plugin=/no/moon.so", "--set", "dialect=opset21"),
+            ("option plugin: there is no file /no/moon.so",),
+        ),
     ],
 )  # fmt: skip
 def test_a_provider_or_device_that_is_not_there(

@@ -1,4 +1,4 @@
-"""Adapters whose sessions declare another precision class than the one that executes."""
+"""Adapters whose sessions declare another precision class than the one that executes, or another placement."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from backends.onnx import Onnx
 from backends.onnx.session import OnnxSession
-from bench.facts import Activations, SessionFacts
+from bench.facts import Activations, Placement, SessionFacts
 from bench.types import LoadGroup, Prepared
 
 
@@ -33,6 +33,23 @@ class LyingSession(OnnxSession):
         facts: Any = super().facts()
         phase = replace(facts.prefill, activations=self._declares)
         told: SessionFacts = replace(facts, prefill=phase, decode=phase)
+        return told
+
+
+class LeavesSomeElsewhere(Onnx):
+    """Computes what is right and says that 3 % of the matrix products were executed somewhere else."""
+
+    def open(self, group: LoadGroup, prepared: Prepared) -> OnnxSession:
+        return PartlyElsewhere(group, prepared)
+
+
+class PartlyElsewhere(OnnxSession):
+    def facts(self) -> SessionFacts:
+        facts: Any = super().facts()
+        (place,) = facts.placement
+        here = replace(place, matmul_share=0.97)
+        there = Placement(device="SpareExecutionProvider", matmul_share=0.03, operations={"Attention": 2, "Add": 1})
+        told: SessionFacts = replace(facts, placement=(here, there))
         return told
 
 

@@ -27,6 +27,7 @@ from bench.artifacts.layout import inv_freq
 from bench.artifacts.reader import open_artifact
 from bench.artifacts.reference import ensure_reference
 from bench.artifacts.stored_reference import Reference, load_reference
+from bench.plan import default_options
 from bench.types import Arch, Case, Fidelity, LoadGroup, Prepared, RopeScaling, Workload
 
 LAYER = 2
@@ -218,7 +219,7 @@ def case(model: str, fidelity: Fidelity) -> Case:
         fidelity=fidelity,
         workload=Workload(name="pp32", prompt_tokens=32, new_tokens=0),
         kv_capacity=64,
-        options={},
+        options=default_options(Onnx()),
     )
 
 

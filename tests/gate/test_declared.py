@@ -42,6 +42,33 @@ def test_nodes_elsewhere_than_asked_are_invalid(clean: Bench) -> None:
         assert "MatMulNBits" in record.reason.what
 
 
+def test_a_share_elsewhere_is_invalid_or_allowed_and_told(clean: Bench) -> None:
+    backend = "tests.gate.liars:LeavesSomeElsewhere"
+    named = "SpareExecutionProvider executes 2 Attention, 1 Add"
+    strict, tight = clean(MODEL, backend=backend), clean(MODEL, "--allow-fallback", "2%", backend=backend)
+    assert (strict.code, tight.code) == (5, 5), strict.err + tight.err
+    for record in strict.records:
+        assert record.reason is not None and record.reason.remedy == "`--allow-fallback 0.03` accepts it"
+        what = f"asked for CPUExecutionProvider, but {named}: 3 % of the matrix products are there"
+        assert (record.status, record.reason.what, record.info.allow_fallback) == ("invalid", what, None)
+        assert f"{what}; {record.reason.remedy}" in strict.err
+    assert all(record.reason and record.reason.what.endswith("are there, 2 % may be") for record in tight.records)
+    allowed = clean(MODEL, "--allow-fallback", "3%", backend=backend)
+    assert allowed.code == 0, allowed.err
+    for record in allowed.records:
+        assert record.status == "ok" and record.facts is not None and record.gate is not None
+        assert record.facts.elsewhere_share == pytest.approx(0.03) and record.info.allow_fallback == 0.03
+        assert record.gate.verdict == "passed" and len(record.samples) == 5
+        warning = f"3 % of the matrix products not on CPUExecutionProvider, 3 % allowed: {named}"
+        assert record.warnings[0] == warning
+    whole = clean(MODEL, "--allow-fallback", "3%")
+    assert whole.code == 0, whole.err
+    plain = clean(MODEL)
+    keys = [{(r.series_key, r.precision_key) for r in ended.records} for ended in (plain, whole, allowed)]
+    assert keys[0] == keys[1] and not keys[0] & keys[2]
+    assert {key for key, _ in keys[0]} == {key for key, _ in keys[2]}, "of one series, in another segment"
+
+
 @pytest.mark.parametrize(
     ("words", "what", "remedy"),
     [

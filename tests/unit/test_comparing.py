@@ -14,7 +14,7 @@ from bench.comparing import FIGURES, Compared, centre, compared, higher_is_bette
 from bench.errors import UsageError
 from bench.results.record import Record
 from bench.results.schema import Code, Covariates, DeviceRef, Info, Memory, Sample, Source, Weights
-from tests.records import FACTS, identity, record, samples
+from tests.records import FACTS, fallback, identity, record, samples
 
 BF16 = msgspec.structs.replace(
     FACTS, kv_cache="u8", decode=msgspec.structs.replace(FACTS.decode, compute="bf16"), isa="wide"
@@ -156,6 +156,21 @@ def test_another_precision_is_badged_and_told() -> None:
     kernels = msgspec.structs.replace(FACTS, decode=msgspec.structs.replace(FACTS.decode, kernels={"matmul": "x"}))
     same = only(A, launches(100, facts=kernels))
     assert not same.precision_differs and same.precision == {}
+
+
+def test_work_elsewhere_is_never_compared_with_none_and_told_where_both_have_it() -> None:
+    some = launches(200, 201, 199, 200, 200, facts=fallback(0.03))
+    row = only(A, some)
+    assert (row.comparison, row.refused) == (None, "other work elsewhere: nothing and 3 % on CPU")
+    assert (row.elsewhere, row.badges, row.precision_differs) == ((None, "3 % on CPU"), ("fallback",), False)
+    assert only(some, launches(100, facts=fallback(0.04))).comparison is None
+    assert only(some, launches(100, facts=fallback(0.03, "GPU"))).comparison is None
+    alike = only(some, launches(100, 101, 99, 100, 100, facts=fallback(0.03)))
+    assert alike.comparison is not None and alike.comparison.verdict == "worse"
+    assert alike.elsewhere == ("3 % on CPU", "3 % on CPU") and alike.badges == ("fallback",)
+    assert only(A, [*some, *launches(100, 101, 99)]).elsewhere == (None, None), "the equal ones are compared"
+    both = only(A, launches(100, facts=fallback(0.03, facts=BF16)))
+    assert both.precision_differs and "other precision" in both.badges and both.comparison is None
 
 
 def covariates(runtime: str = "1.31.1", **changed: Any) -> Covariates:

@@ -44,7 +44,7 @@ def test_whatever_can_be_declared_is_predicted_but_per_tensor_in_half_precision(
     assert {name for name in missing if not name.startswith("a8-g256")} == {
         f"a8-tensor+{half}{kv}" for half in ("f16", "bf16") for kv in ("", "+kv8")
     }
-    assert len(CLASSES) == len(set(CLASSES)) == 25
+    assert len(CLASSES) == len(set(CLASSES)) == 27
 
 
 def test_a_session_has_the_classes_of_all_its_phases() -> None:

@@ -144,7 +144,7 @@ def test_an_operation_without_weights_that_falls_back_is_seen_too(
 ) -> None:
     told = place(models, monkeypatch, "CUDA0", lambda node: "CPU" if node.operation == "FLASH_ATTN_EXT" else "CUDA0")
     reason = misplaced(told)
-    assert reason and "CPU executes 2 FLASH_ATTN_EXT (matmul share here 100%)" in reason
+    assert reason and "CPU executes 2 FLASH_ATTN_EXT: all matrix products are as asked" in reason
 
 
 @pytest.mark.parametrize("asked", ["CUDA0+CUDA1", "CUDA1+CUDA0"])

@@ -16,7 +16,7 @@ from bench.results.record import Record
 from bench.results.schema import Code, Interpreter, Sample
 from tests.nights import NOTHING, Said, launch, nights, uuid7_on
 from tests.nights import Annotations as Scripted
-from tests.records import FACTS
+from tests.records import FACTS, fallback
 
 NOW = "2026-02-01T00:00:00Z"
 KV8 = msgspec.structs.replace(FACTS, kv_cache="u8")
@@ -111,6 +111,15 @@ def test_one_series_at_two_precisions_in_one_night_is_two() -> None:
     first, second = series_of(tonight, [*nights([10]), launch(1, 20, facts=KV8)], NOTHING, NOW)
     assert (values(first), values(second)) == ([10], [20])
     assert first.key != second.key
+
+
+def test_other_work_elsewhere_starts_anew_and_tells_what_changed() -> None:
+    series = one([launch(3, 5, facts=fallback(0.03))], nights([10, 11, 12]))
+    assert values(series) == [] and series.before is not None
+    assert changed(series.before, series.tonight) == {"elsewhere": ("–", "3 % on CPU")}
+    tonight = [launch(5, 5, facts=fallback(0.03)), launch(5, 6)]
+    first, second = series_of(tonight, [launch(3, 7, facts=fallback(0.03)), *nights([10])], NOTHING, NOW)
+    assert (values(first), values(second)) == ([7], [10]) and first.key != second.key
 
 
 def test_an_acknowledgement_starts_anew() -> None:

@@ -36,6 +36,7 @@ python = "/opt/python"
 launches = 3
 repetitions = 7
 label = "arc"
+allow_fallback = "5%"
 set = { spin = true, name = "a b", share = 0.5 }
 
 [confirm]
@@ -68,9 +69,15 @@ def test_all_of_a_plan(tmp_path: Path) -> None:
         launches=3,
         repetitions=7,
         options={"spin": "true", "name": "a b", "share": "0.5"},
+        allow_fallback=0.05,
     ), "a case's own key replaces that of the defaults, options too"
     assert [(e.number, e.label, e.python) for e in plan.entries] == [(1, "epyc", None), (2, "arc", "/opt/python")]
     assert second.title == "case 2: onnx,openvino smollm2-135m-int8,qwen3-0.6b-int4 chat"
+
+
+def test_an_allowed_share_is_a_number_or_per_cent(tmp_path: Path) -> None:
+    plan = read(tmp_path, f"[defaults]\nallow_fallback = 0.1\n{CASE}\n{CASE}allow_fallback = '2.5 %'\n")
+    assert [entry.request.allow_fallback for entry in plan.entries] == [0.1, 0.025]
 
 
 def test_a_plan_needs_no_more_than_a_case(tmp_path: Path) -> None:
@@ -98,6 +105,15 @@ def test_the_plan_of_the_docstring_is_one(tmp_path: Path) -> None:
         (CASE + CASE.replace("onnx", "cpu") + "launches = 0", "plan.toml:7: [[case]] 2 launches: Expected `int` >= 1"),
         (CASE + "launches = true", "plan.toml:4: [[case]] 1 launches: Expected `int`, got `bool`"),
         (CASE + "launches = 1000", "plan.toml:4: [[case]] 1 launches: Expected `int` <= 100"),
+        (CASE + "allow_fallback = 0", "plan.toml:4: [[case]] 1 allow_fallback: Expected `float` > 0"),
+        (CASE + "allow_fallback = 1", "plan.toml:4: [[case]] 1 allow_fallback: Expected `float` < 1"),
+        (CASE + "allow_fallback = nan", "plan.toml:4: [[case]] 1 allow_fallback: "),
+        (CASE + "allow_fallback = true", "plan.toml:4: [[case]] 1 allow_fallback: Expected `float | str"),
+        (
+            CASE + 'allow_fallback = "100%"',
+            "plan.toml:4: [[case]] 1 allow_fallback: '100%' is no share between 0 and 1",
+        ),
+        ('[defaults]\nallow_fallback = "x"\n' + CASE, "plan.toml:2: [defaults] allow_fallback: 'x' is no share"),
         (CASE + "repetitions = -1", "repetitions: Expected `int` >= 1"),
         (CASE + "set = { a = [1] }", "plan.toml:4: [[case]] 1 set: Expected"),
         (CASE + "set = { a = 2026-01-01 }", "plan.toml:4: [[case]] 1 set: Expected"),

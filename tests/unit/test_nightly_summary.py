@@ -23,7 +23,7 @@ from bench.nightly.summary import LONGEST_CELL, MOST_BYTES, headline, render_mar
 from bench.results.record import Record
 from bench.results.schema import Reason
 from tests.nights import Annotations, Said, Scripted, entry, launch, nights
-from tests.records import FACTS
+from tests.records import FACTS, fallback
 
 NOW = "2026-03-01T00:00:00Z"
 STEADY = [100.0, 100.4, 99.8, 100.1, 99.9, 100.0]
@@ -211,6 +211,18 @@ def test_many_changes_are_counted() -> None:
     assert row[-1].endswith("package11 1 → 2, 3 more")
     (told,) = json.loads(render_json(found, 0))["series"]
     assert len(told["covariates_changed"]) == 15
+
+
+def test_work_elsewhere_is_told_whatever_the_verdict() -> None:
+    (began,) = rows(render_markdown(findings([launch(50, 9, facts=fallback(0.03))], nights(STEADY)))).values()
+    assert began[0][-1] == (
+        "0 of 5 nights; elsewhere than asked: 3 % on CPU; another share of work elsewhere than before: a new segment; "
+        "changed since 2026-01-06: elsewhere – → 3 % on CPU"
+    )
+    steady = findings([launch(50, 100, facts=fallback(0.03))], nights(STEADY, facts=fallback(0.03)))
+    assert rows(render_markdown(steady))["Quiet"][0][-1] == "elsewhere than asked: 3 % on CPU"
+    assert json.loads(render_json(steady, 0))["series"][0]["elsewhere"] == "3 % on CPU"
+    assert json.loads(render_json(findings([launch(50, 9)]), 0))["series"][0]["elsewhere"] is None
 
 
 def test_an_acknowledged_level_is_told_until_it_has_a_history() -> None:

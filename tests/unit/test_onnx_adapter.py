@@ -9,7 +9,6 @@ import sys
 import weakref
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
@@ -21,7 +20,8 @@ from backends.onnx.weights import PAGE_BYTES, WEIGHTS_FILE
 from bench.artifacts.reader import open_artifact
 from bench.artifacts.synthesize import synthesize
 from bench.attest import misplaced
-from bench.errors import CaseError, PrerequisiteError, UsageError
+from bench.errors import CaseError, PrerequisiteError
+from bench.plan import default_options
 from bench.types import Arch, Case, LoadGroup, Prepared, Support, Workload
 
 ARCH = Arch(
@@ -49,7 +49,7 @@ CASE = Case(
     fidelity="native",
     workload=Workload(name="tg8", prompt_tokens=0, new_tokens=8),
     kv_capacity=16,
-    options={name: option.default for name, option in Onnx.options.items()},
+    options=default_options(Onnx()),
 )
 
 
@@ -129,19 +129,13 @@ def test_open_and_prepare_without_the_runtime_are_refused(
 ) -> None:
     for name in ("onnx", "onnxruntime"):
         monkeypatch.setitem(sys.modules, name, None)
-    for name in ("session", "graph", "building", "contrib", "providers"):
+    for name in ("session", "loading", "preparing", "graph", "building", "contrib", "standard", "providers"):
         monkeypatch.delitem(sys.modules, f"backends.onnx.{name}", raising=False)
         monkeypatch.delattr(sys.modules["backends.onnx"], name, raising=False)
     with pytest.raises(PrerequisiteError, match="pip install"):
         Onnx().open(group(), prepared)
     with pytest.raises(PrerequisiteError, match="pip install"):
         prepared_as(tmp_path)
-
-
-def test_requirements_name_the_package_of_a_provider() -> None:
-    assert Onnx().requirements("CUDAExecutionProvider").packages[0] == "onnxruntime-gpu"
-    assert "onnxruntime-ep-openvino" in Onnx().requirements("openvino").packages
-    assert Onnx().requirements(None).packages[0].startswith("onnxruntime>=")
 
 
 def test_prepared_survives_json_and_lies_on_pages(prepared: Prepared) -> None:
@@ -193,57 +187,6 @@ def test_threads_default_to_the_physical_cores(prepared: Prepared) -> None:
     assert Onnx().open(group(), prepared).facts().threads == providers.physical_cores() >= 1
 
 
-@pytest.mark.parametrize("provider", ["CUDAExecutionProvider", "NoSuchExecutionProvider"])
-def test_a_provider_that_is_not_there_is_refused(prepared: Prepared, provider: str) -> None:
-    with pytest.raises(PrerequisiteError) as caught:
-        Onnx().open(group(provider=provider), prepared)
-    assert provider in str(caught.value) and "CPUExecutionProvider" in str(caught.value) and caught.value.remedy
-
-
-@pytest.mark.parametrize("device", ["1", "cpu:1", "gpu", "gpu:0"])
-def test_a_device_that_is_not_there_is_refused(prepared: Prepared, device: str) -> None:
-    with pytest.raises(PrerequisiteError, match="has no device"):
-        Onnx().open(group(device=device), prepared)
-
-
-def test_devices_are_understood_or_refused(prepared: Prepared) -> None:
-    for device in ("cpu", "cpu:0", "0"):
-        assert Onnx().open(group(device=device), prepared).facts().devices[0].kind == "cpu"
-    with pytest.raises(UsageError, match="not understood"):
-        Onnx().open(group(device="gpu:first"), prepared)
-
-
-def test_a_provider_that_takes_no_node_is_told(prepared: Prepared) -> None:
-    if "AzureExecutionProvider" not in onnxruntime.get_available_providers():
-        pytest.skip("this build of ONNX Runtime has no provider that takes no node")
-    session = Onnx().open(group(provider="AzureExecutionProvider"), prepared)
-    reason = misplaced(session.facts())
-    assert reason and "CPUExecutionProvider executes" in reason
-
-
-def test_a_broken_plugin_is_named(prepared: Prepared, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "onnxruntime_ep_broken.py").write_text("raise OSError('libvendor.so is missing')")
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(providers, "_plugins", {})
-    with pytest.raises(PrerequisiteError, match=r"onnxruntime_ep_broken is broken: OSError: libvendor\.so"):
-        Onnx().open(group(provider="BrokenExecutionProvider"), prepared)
-
-
-def test_a_device_that_is_not_the_first_is_asked_for(monkeypatch: pytest.MonkeyPatch, prepared: Prepared) -> None:
-    """A built-in provider of older design is asked by its option; nothing may fall back to the CPU."""
-    asked = {}
-
-    def session(path: str, options: object, *, providers: object, enable_fallback: int) -> SimpleNamespace:
-        asked.update(providers=providers, enable_fallback=enable_fallback)
-        return SimpleNamespace(get_providers=lambda: ["CPUExecutionProvider"])
-
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
-    with pytest.raises(PrerequisiteError, match="CUDAExecutionProvider did not start"):
-        Onnx().open(group(provider="CUDAExecutionProvider", device="gpu:1"), prepared)
-    assert asked == {"providers": [("CUDAExecutionProvider", {"device_id": "1"})], "enable_fallback": 0}
-
-
 def test_damaged_files_are_a_case_error(prepared: Prepared, tmp_path: Path) -> None:
     (tmp_path / "native.onnx").write_bytes(b"no graph")
     with pytest.raises(CaseError) as caught:
@@ -262,7 +205,8 @@ def test_close_releases_the_model_and_may_be_repeated(prepared: Prepared) -> Non
     session.step(np.zeros((1, 3), np.int32), want="all")
     with pytest.raises(CaseError):
         session.step(np.zeros((1, 99), np.int32))
-    loaded = weakref.ref(session._session)
+    assert session._loaded
+    loaded = weakref.ref(session._loaded.decode)
     session.close()
     session.close()
     gc.collect()

@@ -1,10 +1,11 @@
-"""The ONNX graph against the float32 reference: exact agrees, native errs as predicted, all ways of stepping agree."""
+"""The ONNX graphs against the float32 reference: exact agrees, native errs as predicted, all ways of stepping agree."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from bench.artifacts.reader import CanonicalArtifact, open_artifact
 from bench.artifacts.reference import gate_ids
 from bench.artifacts.synthesize import synthesize
 from bench.errors import CaseError
+from bench.facts import precision_class
 from bench.types import Arch, Case, Fidelity, Float32, Int32, LoadGroup, Prepared, RopeScaling, Workload
 
 CAPACITY = 48
@@ -45,6 +47,8 @@ ARCHS = {
     "qwen3-tied": replace(LLAMA, family="qwen3", head_dim=64, tied=True),
 }
 SCHEMES = ("int8", "int4", "fp16")
+DIALECTS = ("contrib", "opset21", "opset17")
+FORMS = (("contrib", "dynamic"), *((dialect, shapes) for dialect in DIALECTS[1:] for shapes in ("dynamic", "static")))
 
 
 @dataclass
@@ -53,14 +57,16 @@ class Model:
     prepared: Prepared
     ids: Int32
     expected: dict[str, Float32]
+    shapes: str = "dynamic"
 
     @contextmanager
     def opened(self, fidelity: Fidelity, batch: int = 1) -> Iterator[OnnxSession]:
-        with closing(Onnx().open(LoadGroup(cases=(case(self.artifact, fidelity, batch),)), self.prepared)) as session:
+        asked = case(self.artifact, fidelity, batch, self.prepared.notes["dialect"], self.shapes)
+        with closing(Onnx().open(LoadGroup(cases=(asked,)), self.prepared)) as session:
             yield session
 
 
-def case(artifact: CanonicalArtifact, fidelity: Fidelity = "exact", batch: int = 1) -> Case:
+def case(artifact: CanonicalArtifact, fidelity: Fidelity, batch: int, dialect: str, shapes: str = "dynamic") -> Case:
     return Case(
         model="small",
         scheme=artifact.scheme,
@@ -72,29 +78,36 @@ def case(artifact: CanonicalArtifact, fidelity: Fidelity = "exact", batch: int =
         fidelity=fidelity,
         workload=Workload(name="pp32", prompt_tokens=32, new_tokens=0, batch=batch),
         kv_capacity=CAPACITY,
-        options={"threads": 2},
+        options={"threads": 2, "dialect": dialect, "shapes": shapes},
     )
 
 
-def made(folder: Path, name: str, scheme: str) -> Model:
+def made(folder: Path, name: str, scheme: str, dialect: str = "contrib", shapes: str = "dynamic") -> Model:
     canonical, prepared = folder / "canonical", folder / "prepared"
     canonical.mkdir()
     prepared.mkdir()
     synthesize(canonical, model=name, arch=ARCHS[name], scheme=scheme, processes=1)
     artifact = open_artifact(canonical)
     ids = gate_ids(artifact)
-    ready = Onnx().prepare(case(artifact), artifact, prepared, lambda done, total: None)
-    return Model(artifact, ready, ids, forward(artifact, ids, ("f32", "a8-g32")))
+    ready = Onnx().prepare(case(artifact, "exact", 1, dialect), artifact, prepared, lambda done, total: None)
+    classes = ("f32", "a8-g32", "f32+kv16")
+    return Model(artifact, ready, ids, forward(artifact, ids, classes), shapes)
 
 
-@pytest.fixture(scope="module", params=[(name, scheme) for name in ARCHS for scheme in SCHEMES], ids="-".join)
+@pytest.fixture(scope="module", params=list(product(ARCHS, SCHEMES, DIALECTS)), ids="-".join)
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Model:
-    name, scheme = request.param
-    return made(tmp_path_factory.mktemp("onnx"), name, scheme)
+    name, scheme, dialect = request.param
+    return made(tmp_path_factory.mktemp("onnx"), name, scheme, dialect)
+
+
+@pytest.fixture(scope="module", params=FORMS, ids="-".join)
+def qwen2(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Model:
+    dialect, shapes = request.param
+    return made(tmp_path_factory.mktemp("onnx"), "qwen2", "int8", dialect, shapes)
 
 
 @pytest.fixture(scope="module")
-def qwen2(tmp_path_factory: pytest.TempPathFactory) -> Model:
+def contrib(tmp_path_factory: pytest.TempPathFactory) -> Model:
     return made(tmp_path_factory.mktemp("onnx"), "qwen2", "int8")
 
 
@@ -117,7 +130,8 @@ def test_exact_agrees_with_the_reference(model: Model) -> None:
 def test_native_errs_as_its_declared_class_predicts(model: Model) -> None:
     with model.opened("native") as session:
         error = relative_error(all_logits(session, model.ids[None])[0], model.expected["f32"])
-        declared = session.facts().prefill.activations
+        told = session.facts()
+        declared = precision_class(told.prefill, told.kv_cache)
     if declared == "f32":
         assert error < 1e-5
     else:
@@ -196,10 +210,10 @@ def test_step_refuses_what_does_not_fit(qwen2: Model) -> None:
         assert session.step(np.zeros((1, 1), np.int32)).shape == (1,)
 
 
-def test_the_declared_gap_is_real(qwen2: Model) -> None:
+def test_the_declared_gap_is_real(contrib: Model) -> None:
     """Batch > 1 and several tokens on a filled cache: when ONNX Runtime learns it, `support` must say yes."""
-    ids = np.stack([qwen2.ids, qwen2.ids])
-    with qwen2.opened("exact", batch=2) as session:
+    ids = np.stack([contrib.ids, contrib.ids])
+    with contrib.opened("exact", batch=2) as session:
         session.step(ids[:, :16])
         with pytest.raises(CaseError, match="batch_size must be 1"):
             session.step(ids[:, 16:])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bench.pairing import ORDER, Alone, Pool, paired, pools
 from bench.results.record import Record
 from bench.results.schema import DeviceRef
-from tests.records import FACTS, identity, record
+from tests.records import FACTS, fallback, identity, record
 
 OTHER_PRECISION = msgspec.structs.replace(FACTS, kv_cache="u8")
 
@@ -86,9 +86,10 @@ def test_cards_of_one_name_are_told_apart_by_what_is_known() -> None:
 def test_launches_are_pooled_by_series_precision_and_proof_and_count_once() -> None:
     one, two = record(), record()
     unproven, other = record(status="unproven"), record(facts=OTHER_PRECISION)
-    found = pools([one, two, one, unproven, other])
-    assert [pool.records for pool in found] == [(one, two), (unproven,), (other,)]
-    assert {pool.fields["precision"] for pool in found} == {one.precision_key, other.precision_key}
+    elsewhere = record(facts=fallback(0.03))
+    found = pools([one, two, one, unproven, other, elsewhere])
+    assert [pool.records for pool in found] == [(one, two), (unproven,), (other,), (elsewhere,)]
+    assert {pool.fields["precision"] for pool in found} == {each.precision_key for each in (one, other, elsewhere)}
 
 
 def test_a_segment_of_another_precision_stands_alone_where_both_sides_have_one_in_common() -> None:
@@ -112,7 +113,7 @@ one_record = st.builds(
     st.sampled_from(["h1", "h2", None]),
     st.sampled_from(["tg4", "pp512"]),
     st.dictionaries(st.sampled_from(["threads", "spin", "arena"]), st.booleans()),
-    st.sampled_from([FACTS, OTHER_PRECISION, None]),
+    st.sampled_from([FACTS, OTHER_PRECISION, fallback(0.03), None]),
 )
 sides = st.lists(one_record, max_size=8)
 

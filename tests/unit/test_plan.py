@@ -45,6 +45,7 @@ class Adapter:
     name: str = "fake"
     computes: bool = True
     provider: str | None = None
+    providers: dict[str, str] = field(default_factory=dict)
     options: dict[str, Option] = field(
         default_factory=lambda: {
             "threads": Option(kind=int, default=None, help="threads of the runtime", minimum=1),
@@ -74,6 +75,19 @@ def plan(**given: Any) -> Any:
 
 def names(group: Any) -> list[str]:
     return [case.workload.name for case in group.cases]
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.1, float("nan"), 5])
+def test_a_share_is_more_than_nothing_and_less_than_all(share: float) -> None:
+    asked = Request(backends=("fake",), models=("tiny-int8",), allow_fallback=share)
+    with pytest.raises(UsageError, match=r"^--allow-fallback: .* is no share between 0 and 1; write 5% or 0\.05"):
+        make_plan(asked, CATALOG, {"fake": cast(Backend, Adapter())})
+
+
+def test_what_is_allowed_changes_no_case() -> None:
+    asked = Request(backends=("fake",), models=("tiny-int8",))
+    adapters = {"fake": cast(Backend, Adapter())}
+    assert make_plan(replace(asked, allow_fallback=0.05), CATALOG, adapters) == make_plan(asked, CATALOG, adapters)
 
 
 def test_workloads_that_fit_one_loaded_model_share_a_group() -> None:

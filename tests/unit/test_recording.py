@@ -12,7 +12,7 @@ import pytest
 from bench import protocol, recording
 from bench.environments.interpreter import Interpreter
 from bench.errors import BenchError, CaseError, InvalidMeasurement, PrerequisiteError
-from bench.facts import PhaseFacts
+from bench.facts import PhaseFacts, Placement
 from bench.launch import Heard, Launch
 from bench.results.record import Record
 from bench.situation import Situation
@@ -168,6 +168,25 @@ def test_what_placement_refused_did_not_pass() -> None:
     made = record([*WITHOUT_CASE, event(InvalidMeasurement("elsewhere"), "error")])
     assert made.gate is not None
     assert made.gate.verdict == "failed"
+
+
+def test_what_was_executed_elsewhere_and_allowed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    shares = {"CPU": 0.97, "FPU": 0.03}
+    places = tuple(Placement(device=name, matmul_share=share, operations={"X": 1}) for name, share in shares.items())
+    told = facts(PhaseFacts(activations="a8-g32", compute="f32"), placement=places)
+    fallen = [e | {"facts": json.loads(protocol.encode(told))} if e["event"] == "facts" else e for e in EVENTS]
+    strict = record(fallen)
+    assert strict.facts is not None and strict.facts.elsewhere_share == pytest.approx(0.03)
+    assert (strict.info.allow_fallback, strict.warnings) == (None, [])
+    monkeypatch.setattr(SITUATION, "allow_fallback", 0.05)
+    allowed, whole = record(fallen), record(EVENTS)
+    warning = "3 % of the matrix products not on CPU, 5 % allowed: FPU executes 1 X"
+    assert (allowed.info.allow_fallback, allowed.warnings) == (0.05, [warning])
+    assert (whole.info.allow_fallback, whole.warnings) == (0.05, [])
+    assert whole.facts is not None and whole.facts.elsewhere_share is None
+    monkeypatch.setattr(SITUATION, "allow_fallback", None)
+    keys = [(each.series_key, each.config_key) for each in (allowed, whole, record(EVENTS))]
+    assert len(set(keys)) == 1 and whole.precision_key == record(EVENTS).precision_key != allowed.precision_key
 
 
 def test_a_backend_that_computes_nothing_is_never_ok() -> None:

@@ -21,12 +21,15 @@ from bench.reports.grouping import must_be_equal
 from bench.reports.html import render_html
 from bench.reports.published_columns import bar
 from bench.reports.render import page_columns, render_csv, render_markdown, render_terminal
+from bench.reports.summary import summarize
 from bench.reports.table import Table, build_table
 from bench.results.record import Record
 from bench.results.schema import DeviceRef, Info, Phase, Reason, Weights
-from tests.records import FACTS, identity, record, samples
+from tests.records import FACTS, fallback, identity, record, samples
 from tests.unit.test_reports_table import HOSTILE
 
+HALF = Phase(activations="f16", compute="f32", product_results="f16")
+HELD = "int8 codes held as f16"
 NO_REFERENCE = Reason(what="no reference")
 TODAY = date(2026, 1, 12)
 
@@ -63,8 +66,18 @@ def relative(table: Table) -> dict[str, float | None]:
         ),
         (
             record(facts=facts(decode=Phase(activations="a8-g32", compute="f32", attention_sums="f16"))),
-            "smollm2-135m-int8 tg4, a8-g32, KV f32, decode a8-g32/f32/f16",
+            "smollm2-135m-int8 tg4, a8-g32, KV f32, decode a8-g32/f32/attention sums f16",
         ),
+        (
+            record(facts=facts(decode=Phase(activations="a8-g32", compute="f32", product_results="f16"))),
+            "smollm2-135m-int8 tg4, a8-g32/a8-g32 with f16 results, KV f32",
+        ),
+        (
+            record(facts=facts(**dict.fromkeys(("prefill", "decode"), HALF), weights=HELD, kv_cache="f16")),
+            "smollm2-135m-int8 tg4, a16-f16+out16, KV f16",
+        ),
+        (record(facts=fallback(0.03)), "smollm2-135m-int8 tg4, a8-g32, KV f32, 3 % on CPU"),
+        (record(facts=fallback(0.0)), "smollm2-135m-int8 tg4, a8-g32, KV f32, other operations on CPU"),
         (record(facts=None), "smollm2-135m-int8 tg4, precision not known"),
         (record(who=identity(workload=chunked(64))), "smollm2-135m-int8 tg4, a8-g32, KV f32, chunk 64"),
         (
@@ -85,6 +98,62 @@ def test_what_computes_otherwise_is_another_group(other: Record, heading: str) -
     assert heading in lines and f"| **{heading}** |" in render_markdown(table)
     assert f'scope="rowgroup">{heading}</th>' in render_html(table)
     assert {line["group"] for line in csv.DictReader(io.StringIO(render_csv(table)))} >= {heading}
+
+
+@pytest.mark.parametrize(
+    "phase",
+    [
+        Phase(activations="a8-g32", compute="f32"),
+        Phase(activations="f16", compute="f32"),
+        Phase(activations="f16", compute="f16"),
+        Phase(activations="f16", compute="f32", attention_sums="f16"),
+        Phase(activations="f32", compute="f32"),
+    ],
+    ids=str,
+)
+def test_codes_held_as_f16_are_ranked_with_no_int8_of_another_arithmetic(phase: Phase) -> None:
+    held = record(facts=facts(prefill=HALF, decode=HALF, weights=HELD, kv_cache="f16"))
+    true = record(facts=facts(prefill=phase, decode=phase, kv_cache="f16"), samples=samples(step_s=0.1))
+    table = build_table([held, true])
+    assert [row.relative_ratio for row in table.rows] == [1.0, 1.0] and len(table.groups) == 2
+    assert {text["precision"] for text in page(build_table([held]))} == {"a16-f16+out16, KV f16"}
+
+
+def test_sums_and_results_in_half_are_two_things() -> None:
+    odd = [
+        Phase(activations="a8-g32", compute="f32", **{part: "f16"}) for part in ("attention_sums", "product_results")
+    ]
+    assert len(build_table([record(facts=facts(decode=each)) for each in odd]).groups) == 2
+
+
+def test_the_share_stands_in_every_table_where_anything_is_elsewhere() -> None:
+    whole = msgspec.structs.replace(fallback(0.0), placement=fallback(0.0).placement[:1], elsewhere_share=None)
+    some, others = record(facts=fallback(0.03)), record(facts=fallback(0.0), who=identity(backend="x"))
+    bad = record(facts=fallback(0.5), who=identity(backend="y"), status="invalid", reason=Reason(what="elsewhere"))
+    assert "on provider" not in render_terminal(build_table([record(facts=whole), record(who=identity(backend="z"))]))
+    for found, text in ((some, "97 %"), (others, "100 % of products"), (bad, "50 %")):
+        table = build_table(
+            [record(facts=whole, who=identity(backend="all")), record(who=identity(backend="z")), found]
+        )
+        told = {row.first.identity.backend: cells for row, cells in zip(table.rows, page(table), strict=True)}
+        assert told[found.identity.backend]["on provider"] == text
+        assert (told["all"]["on provider"], told["z"]["on provider"]) == ("100 %", NOT_MEASURED)
+        for shown in (render_terminal(table), render_markdown(table), render_html(table)):
+            assert "on provider" in shown and text in shown
+    (line,) = csv.DictReader(io.StringIO(render_csv(build_table([some]))))
+    assert float(line["on_provider_ratio"]) == pytest.approx(0.97)
+
+
+def test_what_ran_elsewhere_is_neither_averaged_nor_ranked_with_what_did_not() -> None:
+    fast, slow = samples(step_s=0.1), samples(step_s=0.4)
+    same = identity()
+    records = [record(who=same, samples=slow), record(who=same, facts=fallback(0.03), samples=fast)]
+    records += [record(who=same, facts=fallback(0.03), samples=fast)]
+    table = build_table(records)
+    assert sorted(len(row.records) for row in table.rows) == [1, 2]
+    assert [row.relative_ratio for row in table.rows] == [1.0, 1.0]
+    with pytest.raises(ValueError, match="one series"):
+        summarize(records)
 
 
 def test_where_nothing_is_ranked_columns_say_what_headings_would() -> None:

@@ -89,6 +89,7 @@ def test_keys_are_stable_for_ever() -> None:
         ({"prefill": msgspec.structs.replace(FACTS.prefill, activations="bf16")}, True),
         ({"decode": msgspec.structs.replace(FACTS.decode, compute="bf16")}, True),
         ({"prefill": msgspec.structs.replace(FACTS.prefill, kernels={"matmul": "another"})}, False),
+        ({"prefill": msgspec.structs.replace(FACTS.prefill, product_results="f16")}, True),
         ({"isa": "AVX2"}, True),
         ({"path": msgspec.structs.replace(FACTS.prefill, activations="f16")}, True),
         ({"threads": 64}, False),

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from bench.errors import StoreError, UsageError
 from bench.results import record as record_module
 from bench.results.ids import check_uuid7, new_uuid7, uuid7_time
+from bench.results.keys import precision_key
 from bench.results.record import decode, encode, json_schema
 from bench.results.schema import Reason, Sample
 from tests.records import record
@@ -63,7 +64,7 @@ def test_a_newer_minor_version_is_read_and_its_fields_survive() -> None:
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (changed(schema_version="2.0"), r"here\.json: schema 2\.0 is newer than 1\.3.*upgrade"),
+        (changed(schema_version="2.0"), r"here\.json: schema 2\.0 is newer than 1\.4.*upgrade"),
         (changed(schema_version="10.0"), "is newer than"),
         (changed(schema_version="0.9"), "never existed"),
         (changed(schema_version="one"), "never existed"),
@@ -105,6 +106,15 @@ def test_the_golden_record_still_means_the_same() -> None:
     assert read.gate is not None and (read.gate.class_, read.gate.error) == ("a8-g32", 0.022)
     assert read.facts is not None and read.facts.prefill.activations == "a8-g32"
     assert read.ceiling is not None and read.ceiling.read_bytes_per_s == 2.05e10
+
+
+def test_what_was_executed_elsewhere_is_read_and_what_was_not_told_changes_no_key() -> None:
+    read = decode((ROOT / "tests/golden/records/1.4/fallback.json").read_bytes())
+    assert read.facts is not None and read.facts.elsewhere_share == 0.03 and read.info.allow_fallback == 0.05
+    assert read.facts.prefill.product_results == "f16" and "3 % of the matrix products not on" in read.warnings[0]
+    old, new = (decode((ROOT / f"tests/golden/records/{each}/ok.json").read_bytes()) for each in ("1.3", "1.4"))
+    assert precision_key(old.raw()["facts"]) == precision_key(new.raw()["facts"]) == new.precision_key
+    assert read.precision_key == precision_key(read.raw()["facts"]) != new.precision_key
 
 
 def test_there_are_golden_records_of_the_present_version() -> None:

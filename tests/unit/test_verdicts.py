@@ -15,7 +15,7 @@ from bench.comparing import Sides, compared
 from bench.reports.verdicts import Asked, Heading, render_json, render_markdown, render_terminal
 from bench.results.record import Record
 from bench.results.schema import Covariates, Info, Weights
-from tests.records import FACTS, identity, record, samples
+from tests.records import FACTS, fallback, identity, record, samples
 
 HEADING = Heading(
     a=Asked(words="version=1.31", launches=3),
@@ -79,6 +79,16 @@ def test_a_refused_row_says_why_instead() -> None:
     assert text[6] == "  no verdict: other weights: 1111111111 and 2222222222"
     (row,) = json.loads(render_json(compared(a, b), HEADING))["rows"]
     assert row["verdict"] is None and row["ratio"] is None and digests[0] in row["refused"]
+
+
+def test_work_elsewhere_stands_below_the_row() -> None:
+    a, b = launches(100, 100, facts=fallback(0.03)), launches(90, 90, facts=fallback(0.03))
+    text = lines(compared(a, b))
+    assert "  elsewhere than asked: A 3 % on CPU; B 3 % on CPU" in text and "  badges: fallback, few launches" in text
+    (row,) = json.loads(render_json(compared(launches(100), b), HEADING))["rows"]
+    assert row["verdict"] is None and row["elsewhere"] == [None, "3 % on CPU"]
+    assert "elsewhere than asked: A nothing; B 3 % on CPU" in render_markdown(compared(launches(100), b), HEADING)
+    assert not any("elsewhere" in line for line in lines(compared(launches(100), launches(90))))
 
 
 def test_all_badges_and_long_names_fit_80_columns() -> None:

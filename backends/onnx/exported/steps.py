@@ -89,7 +89,7 @@ def _inputs(case: Case, artifact: Artifact, sample: Sample, step: Step) -> dict[
     seen = np.arange(case.kv_capacity) <= places[:, None]
     return {
         "input_ids": ids,
-        "positions": np.tile(places.astype(np.int64), (rows, 1)),
+        "positions": np.tile(places.astype(np.int32), (rows, 1)),
         "mask": np.where(seen, 0, BLIND).astype(np.float32),
         "cos": np.cos(angles).astype(np.float32),
         "sin": np.sin(angles).astype(np.float32),
