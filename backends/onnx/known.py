@@ -127,6 +127,7 @@ PROVIDERS: Mapping[str, Known] = {
             dialect="contrib",
             shapes="dynamic",
             no_device="it wants a Vulkan driver and libvulkan.so.1",
+            executed="plugin 0.4.0 on a software adapter: contrib and opset 17, exact",
         ),
         Known(
             name="DmlExecutionProvider",
