@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from backends.onnx.standard import Level
-from backends.onnx.weights import INT4, PAGE_BYTES, SCALES, TABLE, Stored, parts
+from backends.onnx.weights import INT4, PAGE_BYTES, SCALES, TABLE, Stored, parts, rows_of
 from bench.api import GROUP, Artifact, Codes, Progress, row_ranges
 from bench.errors import CaseError
 from bench.types import Arch
@@ -44,13 +44,8 @@ def write(artifact: Artifact, path: Path, level: Level, progress: Progress) -> d
 
 def read_back(stored: Mapping[str, Stored], path: Path, arch: Arch, tensor: str) -> Codes | None:
     """`tensor` of the artifact as `path` holds it; None for a name that this graph does not have."""
-    for name, stacked in parts(arch).items():
-        start = 0
-        for part, rows in stacked:
-            if part == tensor and name in stored:
-                return _codes(stored, path, name, slice(start, start + rows))
-            start += rows
-    return None
+    found = rows_of(arch, stored, tensor)
+    return _codes(stored, path, *found) if found else None
 
 
 def beside(notes: Mapping[str, Any]) -> dict[str, Stored]:

@@ -96,15 +96,21 @@ def write(artifact: Artifact, path: Path, progress: Progress) -> dict[str, Store
     return stored
 
 
-def read_back(stored: Mapping[str, Stored], path: Path, arch: Arch, tensor: str) -> Codes | None:
-    """`tensor` of the artifact as `path` holds it, un-stacked; None for a name that this graph does not have."""
+def rows_of(arch: Arch, stored: Mapping[str, Stored], tensor: str) -> tuple[str, slice] | None:
+    """Where `tensor` of the artifact is stacked: the graph's tensor and its rows; None for one that is not there."""
     for name, stacked in parts(arch).items():
         start = 0
         for part, rows in stacked:
             if part == tensor and name in stored:
-                return _codes(stored, path, name, start, start + rows)
+                return name, slice(start, start + rows)
             start += rows
     return None
+
+
+def read_back(stored: Mapping[str, Stored], path: Path, arch: Arch, tensor: str) -> Codes | None:
+    """`tensor` of the artifact as `path` holds it, un-stacked; None for a name that this graph does not have."""
+    found = rows_of(arch, stored, tensor)
+    return _codes(stored, path, *found) if found else None
 
 
 def _write_stacked(file: BinaryIO, name: str, tensors: list[Codes], stored: dict[str, Stored]) -> None:
@@ -164,16 +170,16 @@ def _unpack4(pairs: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     return halves
 
 
-def _codes(stored: Mapping[str, Stored], path: Path, name: str, start: int, stop: int) -> Codes:
+def _codes(stored: Mapping[str, Stored], path: Path, name: str, rows: slice) -> Codes:
     entry = stored[name]
-    numbers = entry.mapped(path)[start:stop]
+    numbers = entry.mapped(path)[rows]
     if name + SCALES not in stored:
         return Codes("f16" if entry.dtype == "<f2" else "f32", numbers)
-    scales = stored[name + SCALES].mapped(path)[start:stop].astype(np.float16)
+    scales = stored[name + SCALES].mapped(path)[rows].astype(np.float16)
     groups = scales.shape[1]
     blocks = numbers.reshape(numbers.shape[0], groups, -1)
     if blocks.shape[-1] == GROUP:
         return Codes.dense("int8", (blocks ^ np.uint8(128)).view(np.int8), scales)
-    data = np.empty((stop - start, groups), Q4_BLOCK)
+    data = np.empty(blocks.shape[:2], Q4_BLOCK)
     data["scale"], data["codes"] = scales, _unpack4(blocks)
     return Codes("int4", data)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import importlib
 import os
 import signal
 import sys
@@ -15,7 +14,8 @@ from typing import NoReturn
 import click
 
 from bench import __version__
-from bench.errors import EXIT_BUG, EXIT_INTERRUPTED, BenchError, PrerequisiteError, unknown_name
+from bench.cli.lazy import Lazy
+from bench.errors import EXIT_BUG, EXIT_INTERRUPTED, BenchError, PrerequisiteError
 
 COMMANDS = {
     "run": "bench.cli.run:run",
@@ -37,28 +37,13 @@ COMMANDS = {
 }
 
 
-class Commands(click.Group):
-    """Subcommands by import path, so that `bench --help` loads none of them and none loads another."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, attribute = COMMANDS[cmd_name].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), attribute)
-        return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args[0] not in COMMANDS:
-            raise unknown_name("command", args[0], COMMANDS, remedy="`bench --help` tells what each does")
-        return super().resolve_command(ctx, args)
-
-
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Lazy,
+    paths=COMMANDS,
+    kind="command",
+    remedy="`bench --help` tells what each does",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="bench")
 def cli() -> None:
     """Execute the same quantized LLM on any vendor's chip and keep a record that can be believed."""

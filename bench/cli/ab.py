@@ -53,7 +53,7 @@ def ab(
 ) -> int:
     """Measure two sides by turns, a fresh process each, and tell whether B is better, worse or the same.
 
-    A side is a backend and its options (bench list backends), those of its provider as ep.NAME=VALUE; python=PATH,
+    A side is a backend and its options (bench list options), those of its provider as ep.NAME=VALUE; python=PATH,
     device=D and provider=EP are understood as well. Pairs are executed A B B A or B A A B, by a seeded draw.
 
     bench ab --a "onnx threads=1" --b "onnx threads=2" --model smollm2-135m-int8

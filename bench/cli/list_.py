@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from bench.environments.interpreter import Interpreter
 from bench.errors import BenchError
 from bench.needs import weight_bytes
 from bench.spec import SCHEMES, Catalog, load_catalog, parse_workload
-from bench.types import Availability, Option
+from bench.types import Availability
 from bench.units import NOT_MEASURED, render_bytes, render_number
 
 WORKLOADS = {
@@ -33,21 +33,22 @@ WORKLOADS = {
     "tg128x4": "the same for 4 rows at once",
 }
 
-JSON_ONLY = {"family", "hub", "fp16_bytes", "bf16_bytes", "adapter", "python", "providers", "unusable"}
+JSON_ONLY = {"family", "hub", "fp16_bytes", "bf16_bytes", "adapter", "python", "providers", "unusable", "by_provider"}
 """Left out of the tables, which would not fit a terminal otherwise."""
 
 Row = dict[str, Any]
 
 
-@click.command("list", short_help="Models, backends, workloads and devices.")
-@click.argument("what", type=click.Choice(["models", "backends", "workloads", "devices"]))
+@click.command("list", short_help="Models, backends, options, workloads, devices.")
+@click.argument("what", type=click.Choice(["models", "backends", "options", "workloads", "devices"]))
 @click.option("--models", type=click.Path(path_type=Path), multiple=True, help="TOML file with more models.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def list_command(what: str, models: tuple[Path, ...], as_json: bool) -> None:
-    """What can be asked for: models, backends, workloads, and the devices that backends find here."""
+    """What can be asked for: models, backends and their options, workloads, and the devices that backends find here."""
     rows = {
         "models": lambda: _models(load_catalog(models)),
         "backends": _backends,
+        "options": _options,
         "workloads": _workloads,
         "devices": _devices,
     }[what]()
@@ -86,7 +87,7 @@ def _workloads() -> Iterator[Row]:
 
 
 def _backends() -> Iterator[Row]:
-    for name, found, interpreter, options in _found():
+    for name, found, interpreter in _found():
         yield {
             "name": name,
             "adapter": registry.target(name),
@@ -98,15 +99,29 @@ def _backends() -> Iterator[Row]:
             "unusable": found.unusable,
             "reason": found.reason,
             "remedy": found.remedy,
-            "options": [
-                {"name": key, "help": option.help, "default": option.default, "by_provider": dict(option.by_provider)}
-                for key, option in options.items()
-            ],
         }
 
 
+def _options() -> Iterator[Row]:
+    for backend in registry.names():
+        try:
+            adapter = registry.load(backend)
+        except BenchError as error:
+            click.echo(f"{backend}: {error}", err=True)
+            continue
+        for name, option in adapter.options.items():
+            yield {
+                "backend": backend,
+                "option": name,
+                "default": option.default_for(adapter.provider),
+                "by_provider": dict(option.by_provider),
+                "choices": ", ".join(option.choices) or None,
+                "meaning": option.help + (" (another default for some providers)" if option.by_provider else ""),
+            }
+
+
 def _devices() -> Iterator[Row]:
-    for name, found, *_ in _found():
+    for name, found, _ in _found():
         for device in found.devices:
             yield {"backend": name, **asdict(device)}
         if not found.ok:
@@ -115,8 +130,8 @@ def _devices() -> Iterator[Row]:
             click.echo(f"{name}: {provider}: {why}", err=True)
 
 
-def _found() -> Iterator[tuple[str, Availability, Interpreter | None, Mapping[str, Option]]]:
-    """Every backend with what it finds and where, and its options; each is probed in a process of its own."""
+def _found() -> Iterator[tuple[str, Availability, Interpreter | None]]:
+    """Every backend with what it finds and where; each is probed in a process of its own."""
     from bench.environments.finding import find, remedy  # only these two listings start processes
     from bench.environments.host_file import locate_host_file, read_host_file
 
@@ -127,11 +142,11 @@ def _found() -> Iterator[tuple[str, Availability, Interpreter | None, Mapping[st
             found = find(backend, registry.target(name), host=host)
         except BenchError as error:
             why = f"{error.what} ({error.cause})" if error.cause else error.what
-            yield name, Availability(reason=why, remedy=error.remedy), None, {}
+            yield name, Availability(reason=why, remedy=error.remedy), None
             continue
         told = found.availability
         told = told if told.ok else replace(told, remedy=remedy(found, backend))
-        yield name, told, found.interpreter, backend.options
+        yield name, told, found.interpreter
 
 
 def _show(rows: Sequence[Row]) -> None:
@@ -145,9 +160,7 @@ def _show(rows: Sequence[Row]) -> None:
     if sys.stdout.isatty():
         table = Table(box=None, header_style="bold", pad_edge=False)
         for key, head in zip(keys, heads, strict=True):
-            table.add_column(
-                head, overflow="fold", no_wrap=key not in ("title", "meaning", "reason", "remedy", "options")
-            )
+            table.add_column(head, overflow="fold", no_wrap=key not in ("title", "meaning", "reason", "remedy"))
         for line in cells:
             table.add_row(*line)
         Console(markup=False, highlight=False).print(table)
@@ -162,8 +175,6 @@ def _text(key: str, value: Any) -> str:
         return NOT_MEASURED
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, list):
-        return ", ".join(item["name"] for item in value) or NOT_MEASURED
     if isinstance(value, dict):
         return ", ".join(f"{name} {version}" for name, version in value.items())
     if key.endswith("_bytes"):

@@ -49,7 +49,7 @@ from bench.types import SYNTHETIC
     "options",
     metavar="KEY=VALUE",
     multiple=True,
-    help="Option of the backend (`bench list backends`); ep.NAME=VALUE of the provider.",
+    help="Option of the backend (`bench list options`); ep.NAME=VALUE of the provider.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of token ids and of the order of cases.")
 @click.option("--python", metavar="PATH", help="Interpreter of the workers (docs/environments.md).")

@@ -19,6 +19,14 @@ def test_list_models(bench: Bench) -> None:
     assert by_id["deepseek-7b"]["int8_bytes"] > 7e9
 
 
+def test_list_options_tells_the_default_that_holds(bench: Bench) -> None:
+    rows = {(row["backend"], row["option"]): row for row in bench("list", "options", "--json").printed}
+    dialect = rows["onnx", "dialect"]
+    assert dialect["default"] == "contrib" and dialect["by_provider"]["CANNExecutionProvider"] == "opset17"
+    assert rows["ascend", "dialect"]["default"] == "opset17" and rows["onnx", "ep.*"]["default"] is None
+    assert ("null", "threads") not in rows and "opset21" in bench("list", "options").out
+
+
 def test_list_workloads(bench: Bench) -> None:
     rows = {row["name"]: row for row in bench("list", "workloads", "--json").printed}
     assert rows["chat"]["prompt_tokens"] == 512 and rows["tg128x4"]["batch"] == 4
