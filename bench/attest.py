@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from bench.facts import SessionFacts
 from bench.types import Workload
@@ -102,6 +102,14 @@ def passed(facts: Placed, allowed: float | None) -> str | None:
     named = executed_elsewhere(facts)
     said = f"{render_share(share)} of the matrix products not on {facts.asked_placement}"
     return f"{said}, {render_share(allowed or 0.0)} allowed" + (f": {named}" if named else "")
+
+
+def certified_elsewhere(certificate: Mapping[str, Any] | None, allowed: float | None) -> str | None:
+    """Why a certificate is not of the place that was asked for, where more than `allowed` of it is of another."""
+    told = certificate or {}
+    if not told.get("elsewhere") or (allowed is not None and (told["elsewhere_share"] or 0.0) <= allowed):
+        return None
+    return f"the exact configuration, which certifies the files, was {told['elsewhere']}"
 
 
 def executed_elsewhere(facts: Placed) -> str:

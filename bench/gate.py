@@ -26,12 +26,17 @@ ROWS_COMPARED = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
-    """What the exact configuration of a prepared model achieved, on `layers` of its layers."""
+    """What the exact configuration of a prepared model achieved, on `layers` of its layers.
+
+    `elsewhere` says what of it was not executed where asked, `elsewhere_share` how much of the matrix products.
+    """
 
     error: float | None
     worst: float | None
     layers: int
     reason: str | None = None
+    elsewhere: str | None = None
+    elsewhere_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,7 @@ from bench.protocol import Job
 from bench.spec import parameters
 from bench.types import Case, LoadGroup, Prepared, declared
 
-CERTIFICATE_VERSION = 1
+CERTIFICATE_VERSION = 2
 """Raised when certifying changes its meaning: older certificates are made again."""
 CUT_LAYERS = 2
 CUT_FROM_PARAMETERS = 3e9
@@ -288,7 +288,10 @@ def _certificate_key(
     method = [CERTIFICATE_VERSION, REFERENCE_VERSION, code]
     device = [case.provider, case.device, host.processor()]
     elsewhere = [] if interpreter.origin == "this interpreter" else [interpreter.label, interpreter.build]
-    return _digest([method, seal, dict(versions), device, case.options, asdict(case.arch), *elsewhere])
+    files = {name: Path(value) for name, value in case.options.items() if isinstance(value, str) and "/" in value}
+    stats = {name: file.stat() for name, file in files.items() if file.is_file()}  # a library may have been replaced
+    options = [case.options, {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}]
+    return _digest([method, seal, dict(versions), device, options, asdict(case.arch), *elsewhere])
 
 
 def _digest(value: Any) -> str:

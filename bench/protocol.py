@@ -36,7 +36,7 @@ class Job:
     parent started another program, which started the worker; so the worker reads its memory itself, and ends when
     standard input is closed, because no signal may reach it. `energy_s`: sensors of energy are read, which need a phase
     to last so long; None where there are none. `allow_fallback`: the share of the matrix products that may execute
-    elsewhere than asked; None: nothing may.
+    elsewhere than asked; None: nothing may. `certified_elsewhere`: why the exact certificate is of another place.
     """
 
     task: Task
@@ -53,6 +53,7 @@ class Job:
     budget_s: float | None = None
     energy_s: float | None = None
     allow_fallback: float | None = None
+    certified_elsewhere: str | None = None
     seed: int = 0
 
 

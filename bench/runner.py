@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import partial
 
-from bench import protocol, recording
+from bench import attest, protocol, recording
 from bench.api import Backend
 from bench.child import Child
 from bench.collector.locks import held
@@ -170,6 +170,7 @@ class Sweep:
             budget_s=self.settings.budget_s,
             energy_s=energy_s,
             allow_fallback=self.settings.allow_fallback,
+            certified_elsewhere=attest.certified_elsewhere(ready.certificate, self.settings.allow_fallback),
             seed=self.settings.seed,
         )
 

@@ -10,6 +10,7 @@ import platform
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from bench import attest, gate, sustain
@@ -52,7 +53,13 @@ def certify(backend: Backend, job: Job, events: Events) -> None:
     assert job.group and job.reference
     layers = job.layers or job.group.first.arch.layers
     with _opened(backend, job, events) as session, _phase("certify", events):
-        events("certificate", certificate=gate.certify(session, load_reference(Path(job.reference)), layers))
+        certificate = gate.certify(session, load_reference(Path(job.reference)), layers)
+        facts = session.facts()
+        share = attest.elsewhere_share(facts)
+        events(
+            "certificate",
+            certificate=replace(certificate, elsewhere=attest.misplaced(facts), elsewhere_share=share),
+        )
 
 
 def measure(backend: Backend, job: Job, events: Events) -> None:
@@ -105,7 +112,7 @@ def _proven(backend: Backend, session: Session, job: Job, events: Events) -> tup
     events("facts", facts=facts)
     events("gate", checks=checks)
     misplaced = attest.misplaced(facts, job.allow_fallback)
-    doubts = [misplaced, *(check.reason for check in checks)]
+    doubts = [misplaced or job.certified_elsewhere, *(check.reason for check in checks)]
     if job.compare_fed and job.artifact:
         with _phase("read-back", events):
             fed = gate.compare_fed(session, open_artifact(Path(job.artifact)), events.progress)

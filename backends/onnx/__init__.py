@@ -42,7 +42,7 @@ class Onnx(Exporting):
     """The adapter; importing it loads no runtime."""
 
     name = "onnx"
-    builder = 2
+    builder = 3
     computes = True
     provider = CPU
     providers: Mapping[str, str] = NAMES
@@ -147,7 +147,7 @@ class Onnx(Exporting):
         return Support(ok=True)
 
     def resident_ratio(self, case: Case) -> float:
-        """Two sessions, where shapes are fixed, hold the weights twice."""
+        """Where shapes are fixed there is a session for one token and one for prompts, and each holds the weights."""
         held = RESIDENT[case.scheme]
         if self._chosen(case, "dialect") == "opset17":
             held = (4 if (case.provider or self.provider) == CPU else 2) / STORED[case.scheme]

@@ -25,7 +25,7 @@ class Bound:
     """What all bindings of a session share: the loaded graph, its caches and where they lie, the angles by position.
 
     `caches` are values [batch, …] by their names in the graph without `past.` and `present.`; `cos` and `sin` float32
-    [capacity, head_dim / 2]; `elsewhere` names the inputs that the provider does not take from the host's memory.
+    [capacity, head_dim / 2]; `again` names the inputs that a binding copies, for they lie elsewhere than is wanted.
     """
 
     session: Any
@@ -33,7 +33,7 @@ class Bound:
     where: tuple[str, int]
     cos: Float32
     sin: Float32
-    elsewhere: frozenset[str]
+    again: frozenset[str]
 
 
 class Binding:
@@ -57,8 +57,11 @@ class Binding:
         for name, cache in bound.caches.items():
             self._bind_cache(name, cache, bound)
 
+    constant: frozenset[str] = frozenset()
+    """Inputs that no step changes."""
+
     def inputs(self, bound: Bound) -> dict[str, npt.NDArray[Any]]:
-        """The dialect's own inputs, which `place` writes."""
+        """The dialect's own inputs, of which `place` writes all but the constant ones."""
         raise NotImplementedError
 
     def place(self, start: int, count: int) -> None:
@@ -82,7 +85,7 @@ class Binding:
     def _bind(self, name: str, value: Any, bound: Bound) -> None:
         self._values.append(value)
         self._io.bind_ortvalue_input(name, value)
-        if name in bound.elsewhere:
+        if name in bound.again and name not in self.constant:
             self._again[name] = value
 
     def _bind_cache(self, name: str, cache: Any, bound: Bound) -> None:
@@ -93,7 +96,7 @@ class Binding:
             self._io.bind_ortvalue_output(f"present.{name}", cache)
             return
         kind = np.float16 if "16" in cache.data_type() else np.float32
-        if f"past.{name}" in bound.elsewhere and bound.where == HOST:
+        if f"past.{name}" in bound.again and bound.where == HOST:
             part = value_of(cache.numpy()[: self.rows])
             self._bind(f"past.{name}", part, bound)
             self._io.bind_ortvalue_output(f"present.{name}", part)
@@ -104,6 +107,8 @@ class Binding:
 
 class ContribBinding(Binding):
     """Of the contrib graph: the attention operator knows by two numbers where the tokens stand."""
+
+    constant = frozenset(("cos", "sin"))
 
     def inputs(self, bound: Bound) -> dict[str, npt.NDArray[Any]]:
         self.last_key: Int32 = np.empty(self.rows, np.int32)

@@ -29,13 +29,13 @@ def facts(loaded: Loaded) -> SessionFacts:
     """Effective precision, placement, threads and resident bytes of a model that was loaded."""
     model = graph.load(loaded.path)
     placement = _placement(loaded, model)
-    counts = (1, PATH_ROWS, loaded.prompt_rows) if loaded.prompt is None else (1, loaded.prompt_rows)
+    counts = (1, *loaded.prompts) if loaded.prompts else (1, PATH_ROWS, loaded.prompt_rows)
     found = rounding.probe(loaded, counts)
     kernels = _kernels(model, placement)
     phases = {count: replace(_phase(found[count], loaded), kernels=kernels) for count in counts}
     prompt, path = phases[loaded.prompt_rows], phases.get(PATH_ROWS)
-    on_cpu = all(place.device == CPU for place in placement if place.matmul_share)
-    resident = held.resident_bytes(loaded, model, rounded=found[1] is not None and found[1].inputs != "f32")
+    on_cpu = {place.device for place in placement if place.matmul_share} == {CPU}
+    resident = held.resident_bytes(loaded, model, rounded=phases[1].activations.startswith("a8"))
     table = [name for name in (TABLE, TABLE + SCALES) if name in resident]
     options = loaded.decode.get_session_options()
     kv_cache = "f16" if loaded.halved else "f32"
@@ -61,13 +61,13 @@ def _placement(loaded: Loaded, model: onnx.ModelProto) -> tuple[Placement, ...]:
     work = graph.multiply_adds(model, loaded.arch, loaded.capacity)
     operations: dict[str, Counter[str]] = {}
     share: Counter[str] = Counter()
-    for session in (loaded.decode, loaded.prompt):
-        for subgraph in session.get_provider_graph_assignment_info() if session else ():
+    for session in (loaded.decode, *loaded.prompts.values()):
+        for subgraph in session.get_provider_graph_assignment_info():
             kinds = operations.setdefault(subgraph.ep_name, Counter())
             for node in subgraph.get_nodes():
                 kinds[node.op_type] += 1
                 share[subgraph.ep_name] += work.get(node.name, 0)
-    total = sum(work.values()) * (2 if loaded.prompt else 1)
+    total = sum(work.values()) * (1 + len(loaded.prompts))
     return tuple(
         Placement(device=name, matmul_share=share[name] / total, operations=dict(kinds))
         for name, kinds in operations.items()
@@ -77,7 +77,8 @@ def _placement(loaded: Loaded, model: onnx.ModelProto) -> tuple[Placement, ...]:
 def _phase(found: Rounding | None, loaded: Loaded) -> PhaseFacts:
     """As a class of errors; where nothing was found, as the graph is written."""
     if found is None:
-        written = PhaseFacts(activations="f32", compute="f32")
+        rounds = graph.accuracy_levels(graph.load(loaded.path)) == {4}
+        written = PhaseFacts(activations="a8-g32" if rounds else "f32", compute="f32")
         return replace(written, activations="f16", product_results="f16") if loaded.halved else written
     if found.inputs.startswith("a8") or found.inputs == "f32" or found.others == found.inputs:
         return PhaseFacts(activations=found.inputs, compute=found.arithmetic)
@@ -91,7 +92,7 @@ def _kernels(model: onnx.ModelProto, placement: tuple[Placement, ...]) -> dict[s
     named = {}
     for work, operators in WORK.items():
         operator = next(op for op in operators if op in kinds)
-        _, device = max((place.operations.get(operator, 0), place.device) for place in placement)
+        _, device = max(((place.operations.get(operator, 0), place.device) for place in placement), default=(0, "?"))
         named[work] = f"{operator} on {device}"
     return named
 
@@ -110,9 +111,9 @@ def _evidence(
         (f"a product of {rounding.PROBED} alone, on this provider with these options", f"rounds as {rows}"),
         (loaded.path.name, f"dialect {loaded.dialect}, {held.declared(graph.load(loaded.path))}"),
     ]
-    if loaded.prompt:
-        rows_of = f"1 and {loaded.prompt_rows}"
-        told.append(("two sessions", f"shapes are fixed, for {rows_of} tokens; each holds the weights, one is counted"))
+    if loaded.prompts:
+        sizes = ", ".join(map(str, (1, *loaded.prompts)))
+        told.append(("sessions", f"shapes are fixed, for steps of {sizes} tokens; weights are counted once"))
     flags = [flag for flag in ISA_FLAGS if flag in _cpu_flags()]
     if flags:
         told.append(("/proc/cpuinfo", "instruction sets that the kernels choose from: " + " ".join(flags)))

@@ -28,7 +28,7 @@ def weights(loaded: Loaded, model: onnx.ModelProto, on_cpu: bool) -> str:
     entry = stored[PROBED]
     if entry.dtype == "<f2":
         coded = PROBED + SCALES in loaded.notes["scales"]
-        held_as = "f32" if on_cpu else "f16"
+        held_as = "f32" if on_cpu or not loaded.halved else "f16"
         if not coded:
             return "f16 held as f32" if on_cpu or not loaded.halved else "f16"
         return f"{'int4' if loaded.case.scheme == 'int4' else 'int8'} codes held as {held_as}"

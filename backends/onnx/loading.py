@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,9 @@ STATIC = "static"
 class Loaded:
     """One model on one provider.
 
-    `decode` executes steps of one token and, where shapes are dynamic, all others; `prompt` is its like for steps of
-    `prompt_rows` tokens where they are static, else None. `prompt_rows` are the most that a step will feed, or 16.
+    `decode` executes steps of one token and, where shapes are dynamic, all others; `prompts` are its likes for each
+    number of tokens that a step of the group's cases feeds, where they are static. `prompt_rows` are the most of them,
+    or 16.
     """
 
     case: Case
@@ -35,7 +36,7 @@ class Loaded:
     path: Path
     opened: Opened
     decode: Any
-    prompt: Any | None
+    prompts: Mapping[int, Any]
     prompt_rows: int
     caches: Mapping[str, Any]
     memory: KvMemory
@@ -70,7 +71,10 @@ class Loaded:
         return self.case.kv_capacity
 
     def codes(self, tensor: str) -> Codes | None:
-        """A tensor of the artifact, read from the file and the places that the graph's initializers name."""
+        """A tensor of the artifact, read from the file and the places that the graph's initializers name.
+
+        Where weights are float16 these are code times scale, and the scales are read from beside them.
+        """
         stored, file = graph.stored_in(graph.load(self.path)), self.path.with_name(weights.WEIGHTS_FILE)
         if self.dialect == "contrib":
             return weights.read_back(stored, file, self.arch, tensor)
@@ -85,7 +89,7 @@ class Loaded:
             where=self.where,
             cos=self.tables[0],
             sin=self.tables[1],
-            elsewhere=_elsewhere(session, self.where),
+            again=_copied(session, self.where),
         )
 
 
@@ -94,12 +98,14 @@ def load(group: LoadGroup, prepared: Prepared) -> Loaded:
     case = group.first
     arch = Arch.from_json(prepared.notes["arch"])
     path = Path(prepared.path) / f"{case.fidelity}.onnx"
-    rows = max(PATH_ROWS, *(each.workload.most_at_once for each in group.cases))
-    prompt = None
+    sizes, prompts = _prompt_sizes(group), {}
     if case.options.get("shapes") == STATIC:
         fixed = {"batch": group.batch, "capacity": group.kv_capacity}
         opened = providers.open_session(path, case, {**fixed, "n": 1, "k": 1})
-        prompt = providers.open_session(path, case, {**fixed, "n": rows, "k": PATH_ROWS}).session
+        also = {size: providers.open_session(path, case, {**fixed, "n": size, "k": PATH_ROWS}) for size in sizes}
+        prompts = {size: other.session for size, other in also.items()}
+        if not all(other.fallback_disabled for other in also.values()) and opened.fallback_disabled:
+            opened = replace(opened, fallback_disabled=False)
     else:
         opened = providers.open_session(path, case)
     memory = providers.kv_memory(opened.session)
@@ -110,12 +116,24 @@ def load(group: LoadGroup, prepared: Prepared) -> Loaded:
         path=path,
         opened=opened,
         decode=opened.session,
-        prompt=prompt,
-        prompt_rows=rows,
+        prompts=prompts,
+        prompt_rows=max(sizes),
         caches=_allocated(opened.session, group, (memory.kind, memory.index)),
         memory=memory,
         tables=_rope_tables(prepared.notes["inv_freq"], group.kv_capacity),
     )
+
+
+def _prompt_sizes(group: LoadGroup) -> tuple[int, ...]:
+    """Numbers of tokens above one that steps of the group's cases feed: each has a graph of its own where shapes are
+    fixed, so that what a case executes does not depend on the cases beside it. One of PATH_ROWS or more is among them.
+    """
+    sizes = set()
+    for each in group.cases:
+        for tokens in (each.workload.depth, each.workload.prompt_tokens):
+            sizes |= {min(each.workload.chunk, tokens), tokens % each.workload.chunk}
+    several = {size for size in sizes if size > 1}
+    return tuple(sorted(several if max(several, default=0) >= PATH_ROWS else several | {PATH_ROWS}))
 
 
 def _allocated(session: Any, group: LoadGroup, where: tuple[str, int]) -> dict[str, Any]:
@@ -130,16 +148,17 @@ def _allocated(session: Any, group: LoadGroup, where: tuple[str, int]) -> dict[s
             if where == HOST:
                 caches[name] = value_of(np.zeros(shape, kind))
             else:
-                caches[name] = ort.OrtValue.ortvalue_from_shape_and_type(shape, kind, *where)
+                # zeros, for the standard graph multiplies with what no token has written yet, by weights of zero
+                caches[name] = ort.OrtValue.ortvalue_from_numpy(np.zeros(shape, kind), *where)
     return caches
 
 
-def _elsewhere(session: Any, where: tuple[str, int]) -> frozenset[str]:
+def _copied(session: Any, where: tuple[str, int]) -> frozenset[str]:
     """Inputs that a binding would copy: all that the provider does not take from where they lie."""
     found = set()
     for taken, memory in zip(session.get_inputs(), session.get_input_memory_infos(), strict=True):
-        lies_on_device = taken.name.startswith("past.") and where != HOST
-        if memory.name != "Cpu" and not lies_on_device:
+        on_host = where == HOST or not taken.name.startswith("past.")
+        if on_host != (memory.name == "Cpu"):
             found.add(taken.name)
     return frozenset(found)
 

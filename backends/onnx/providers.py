@@ -19,7 +19,7 @@ import onnxruntime as ort
 from backends.onnx import absent, asking, plugins
 from backends.onnx.failures import plain, refused
 from backends.onnx.known import CPU, known
-from bench.errors import PrerequisiteError
+from bench.errors import PrerequisiteError, UsageError
 from bench.facts import Evidence
 from bench.types import Case, Device
 
@@ -230,6 +230,10 @@ def _session_options(case: Case, config: Mapping[str, str], dims: Mapping[str, i
 
 def _entries(provider: str, library: str | None) -> list[Any]:
     """What the runtime lists of `provider`; empty for one of older design, PrerequisiteError where it is not there."""
+    if library is not None and provider == CPU:
+        raise UsageError(
+            "is given without a provider", where="option plugin", remedy="--provider NAME says whose it is"
+        )
     if library is None:
         if provider not in ort.get_available_providers() and provider not in plugins.present():
             raise absent.provider(provider)

@@ -54,12 +54,20 @@ def probe(loaded: Loaded, counts: tuple[int, ...]) -> dict[int, Rounding | None]
     codes = loaded.codes(PROBED)
     assert codes is not None  # every model has this tensor
     model = _alone(graph.load(loaded.path), loaded.path, codes.shape[1]).SerializeToString()
-    return {count: _found(_answering(loaded, model, count), codes, count) for count in counts}
+    answering = {count: _answering(loaded, model, count) for count in counts}
+    return {count: _found(session, codes, count) if session else None for count, session in answering.items()}
 
 
-def _answering(loaded: Loaded, model: bytes, count: int) -> Any:
-    """The product alone, loaded as the model is."""
-    return providers.open_session(model, loaded.case, {"n": count} if loaded.prompt else None).session
+def _answering(loaded: Loaded, model: bytes, count: int) -> Any | None:
+    """The product alone, loaded as the model is; None where the provider asked for does not take it so."""
+    try:
+        session = providers.open_session(model, loaded.case, {"n": count} if loaded.prompts else None).session
+    except Exception:  # it takes the model, and its own reason not to take so small a graph decides nothing
+        return None
+    taken = {
+        node.name: part.ep_name for part in session.get_provider_graph_assignment_info() for node in part.get_nodes()
+    }
+    return session if taken.get(PROBED + PRODUCT) == loaded.provider else None
 
 
 def _alone(model: onnx.ModelProto, path: Path, columns: int) -> onnx.ModelProto:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
@@ -27,10 +29,8 @@ class OnnxSession:
         self._facts: SessionFacts | None = None
         self._logits: Float32 | None = None
         self._bindings: dict[tuple[int, int, bool], Binding] = {}
-        try:
+        with _translating("open"):
             self._loaded: Loaded | None = load(group, prepared)
-        except Exception as error:
-            raise translated(error, "open") from error
         self._one_logit = np.empty((self._batch, 1, self._loaded.arch.vocab), np.float32)
 
     def step(self, token_ids: Int32, want: Literal["last", "all"] = "last") -> Int32:
@@ -51,7 +51,7 @@ class OnnxSession:
         return self._logits
 
     def rewind(self, length: int) -> bool:
-        """Always possible: what lies beyond the length in the cache is never read."""
+        """Always possible: what lies beyond the length in the cache counts for nothing."""
         if length > self._length:
             return False
         self._length = length
@@ -94,46 +94,48 @@ class OnnxSession:
         if all_positions:
             heads, logits = count, np.empty((rows, count, loaded.arch.vocab), np.float32)
         kind = ContribBinding if loaded.dialect == "contrib" else StandardBinding
-        bound = self._bindings[rows, count, all_positions] = kind(
-            loaded.bound(loaded.decode), rows, count, heads, logits
-        )
+        with _translating("step"):
+            bound = kind(loaded.bound(loaded.decode), rows, count, heads, logits)
+        self._bindings[rows, count, all_positions] = bound
         return bound
 
     def _run(self, bound: Binding, token_ids: Int32, start: int) -> None:
-        try:
+        with _translating("step"):
             bound.run(token_ids, start)
-        except Exception as error:
-            raise translated(error, "step") from error
 
 
 class StaticSession(OnnxSession):
-    """The same with two fixed shapes: one token, and `prompt_rows` of which the last is repeated to fill them up.
+    """The same with fixed shapes: one token, or as many as a step of the group's cases feeds.
 
-    A repeated token writes the same key and value into the same slot once more. The prompt's graph gives logits of
-    PATH_ROWS positions; where more are wanted it is executed again, which changes nothing in the cache.
+    Steps of another number take the next larger graph and repeat their last token to fill it up: a repeated token
+    writes the same key and value into the same slot once more. A prompt's graph gives logits of PATH_ROWS positions;
+    where more are wanted it is executed again, which changes nothing in the cache.
     """
 
     def __init__(self, group: LoadGroup, prepared: Prepared):
         super().__init__(group, prepared)
         loaded = self._open()
         several = np.empty((self._batch, PATH_ROWS, loaded.arch.vocab), np.float32)
-        self._shapes: tuple[Binding, ...] = (
-            StandardBinding(loaded.bound(loaded.decode), self._batch, 1, 1, self._one_logit),
-            StandardBinding(loaded.bound(loaded.prompt), self._batch, loaded.prompt_rows, PATH_ROWS, several),
-        )
+        shapes = {1: (loaded.decode, 1, self._one_logit)}
+        shapes |= {size: (session, PATH_ROWS, several) for size, session in loaded.prompts.items()}
+        with _translating("open"):
+            self._shapes: dict[int, Binding] = {
+                size: StandardBinding(loaded.bound(session), self._batch, size, heads, logits)
+                for size, (session, heads, logits) in shapes.items()
+            }
 
     def step(self, token_ids: Int32, want: Literal["last", "all"] = "last") -> Int32:
         self._open()
         rows, count = token_ids.shape
         check_step((rows, count), self._length, self._batch, self._capacity)
-        one, several = self._shapes
         if count == 1:
-            self._run(one, token_ids, self._length)
-            found = one.logits[:rows]
+            self._run(self._shapes[1], token_ids, self._length)
+            found = self._shapes[1].logits[:rows]
         else:
+            most = max(self._shapes)
             pieces = [
-                self._prompt(several, token_ids[:, start : start + several.count], self._length + start, want == "all")
-                for start in range(0, count, several.count)
+                self._prompt(token_ids[:, start : start + most], self._length + start, want == "all")
+                for start in range(0, count, most)
             ]
             found = np.concatenate(pieces, axis=1) if want == "all" else pieces[-1]
         self._length += count
@@ -143,11 +145,12 @@ class StaticSession(OnnxSession):
 
     def close(self) -> None:
         super().close()
-        self._shapes = ()
+        self._shapes = {}
 
-    def _prompt(self, bound: Binding, token_ids: Int32, start: int, all_positions: bool) -> Float32:
+    def _prompt(self, token_ids: Int32, start: int, all_positions: bool) -> Float32:
         """Logits [rows, n or 1, vocab] of the tokens of one execution."""
         rows, count = token_ids.shape
+        bound = self._shapes[min(size for size in self._shapes if size >= max(count, 2))]
         parts = []
         for first in range(0, count, PATH_ROWS) if all_positions else [count - 1]:
             positions = np.arange(first, min(count, first + PATH_ROWS))
@@ -158,3 +161,12 @@ class StaticSession(OnnxSession):
             if all_positions:
                 parts[-1] = parts[-1].copy()  # the next execution writes over it
         return np.concatenate(parts, axis=1) if all_positions else parts[0]
+
+
+@contextmanager
+def _translating(phase: str) -> Iterator[None]:
+    """What the runtime raises meanwhile becomes an error of ours."""
+    try:
+        yield
+    except Exception as error:
+        raise translated(error, phase) from error

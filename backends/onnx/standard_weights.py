@@ -8,7 +8,8 @@ are float32.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from backends.onnx.standard import Level
-from backends.onnx.weights import INT4, PAGE_BYTES, SCALES, TABLE, Stored, parts, rows_of
+from backends.onnx.weights import HEAD, INT4, PAGE_BYTES, SCALES, TABLE, Stored, parts, rows_of
 from bench.api import GROUP, Artifact, Codes, Progress, row_ranges
 from bench.errors import CaseError
 from bench.types import Arch
@@ -30,7 +31,8 @@ def write(artifact: Artifact, path: Path, level: Level, progress: Progress) -> d
     plan = parts(artifact.arch)
     stored = places(artifact, level)
     with path.open("wb") as file:
-        file.truncate(max(entry.offset + entry.size_bytes for entry in stored.values()))
+        size = max(entry.offset + entry.size_bytes for entry in stored.values())
+        os.posix_fallocate(file.fileno(), 0, size)  # a disk that is full must say so, and not end who writes into a map
     for done, (name, stacked) in enumerate(plan.items()):
         progress(done, len(plan))
         start = 0
@@ -45,7 +47,13 @@ def write(artifact: Artifact, path: Path, level: Level, progress: Progress) -> d
 def read_back(stored: Mapping[str, Stored], path: Path, arch: Arch, tensor: str) -> Codes | None:
     """`tensor` of the artifact as `path` holds it; None for a name that this graph does not have."""
     found = rows_of(arch, stored, tensor)
-    return _codes(stored, path, *found) if found else None
+    if found is None:
+        return None
+    codes = _codes(stored, path, *found)
+    if tensor == TABLE and arch.tied:  # the head is a copy of it here, and as much the model's
+        head = _codes(stored, path, HEAD, found[1])
+        return codes if head.same_bits(codes) else head
+    return codes
 
 
 def beside(notes: Mapping[str, Any]) -> dict[str, Stored]:
@@ -89,7 +97,7 @@ def _write(tensor: Codes, path: Path, name: str, stored: Mapping[str, Stored], f
     """`tensor` as the rows from `first` of the stacked tensor `name`."""
     into = stored[name].mapped(path, "r+")
     scales = stored[name + SCALES].mapped(path, "r+") if name + SCALES in stored else None
-    for start, stop in row_ranges(tensor.shape[0], 4 * int(np.prod(tensor.shape[1:])), STRIP_BYTES):
+    for start, stop in _strips(tensor.shape):
         rows = slice(first + start, first + stop)
         if len(tensor.shape) == 1:
             into[rows] = tensor.values(start, stop)
@@ -107,6 +115,13 @@ def _write(tensor: Codes, path: Path, name: str, stored: Mapping[str, Stored], f
                 _one_a_row(found, name)
                 scales.reshape(-1)[rows] = found[:, 0]
     into.flush()
+
+
+def _strips(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+    """Ranges of an even number of rows: two rows of int4 share bytes."""
+    pair_bytes = 2 * 4 * int(np.prod(shape[1:]))
+    for start, stop in row_ranges(-(-shape[0] // 2), pair_bytes, STRIP_BYTES):
+        yield 2 * start, min(2 * stop, shape[0])
 
 
 def _rows_of(held: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
@@ -147,8 +162,11 @@ def _codes(stored: Mapping[str, Stored], path: Path, name: str, rows: slice) -> 
     if entry.dtype == INT4:
         codes = _unpaired(held[:, rows.start // 2 : rows.stop // 2]).T
     elif entry.dtype == "<f2":
-        values = _rows_of(held, name)[rows].astype(np.float32)
-        codes = (values.reshape(*scales.shape, GROUP) / scales[..., None]).reshape(values.shape)
+        values = _rows_of(held, name)[rows]
+        codes = np.empty(values.shape, np.int8)
+        for start, stop in _strips(values.shape):
+            part = values[start:stop].astype(np.float32).reshape(stop - start, -1, GROUP)
+            codes[start:stop] = (part / scales[start:stop, :, None]).reshape(stop - start, -1)
     else:
         codes = _rows_of(held, name)[rows]
     return Codes.dense(scheme, np.ascontiguousarray(codes), scales.astype(np.float16))

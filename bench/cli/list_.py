@@ -160,7 +160,7 @@ def _show(rows: Sequence[Row]) -> None:
     if sys.stdout.isatty():
         table = Table(box=None, header_style="bold", pad_edge=False)
         for key, head in zip(keys, heads, strict=True):
-            table.add_column(head, overflow="fold", no_wrap=key not in ("title", "meaning", "reason", "remedy"))
+            table.add_column(head, overflow="fold", no_wrap=key in ("id", "name", "backend", "option", "ok"))
         for line in cells:
             table.add_row(*line)
         Console(markup=False, highlight=False).print(table)

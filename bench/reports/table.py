@@ -167,10 +167,10 @@ def _looks(record: Record) -> tuple[str, ...]:
 
 
 def _distinguishing(record: Record, groups: Iterable[Sequence[Record]]) -> dict[str, Any]:
-    """Options of `record` whose value is another in some row that looks like it."""
+    """Options of `record` whose value is another in some row that looks like it; an open-ended one may be missing."""
     others = [group[0].identity.options for group in groups if _looks(group[0]) == _looks(record)]
     return {
         name: value
         for name, value in record.identity.options.items()
-        if any(name in other and other[name] != value for other in others)
+        if any((name in other or "." in name) and other.get(name) != value for other in others)
     }

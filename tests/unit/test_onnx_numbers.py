@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backends.onnx import Onnx
+from backends.onnx import Onnx, graph, standard_weights
+from backends.onnx.loading import _prompt_sizes
 from backends.onnx.session import OnnxSession
+from backends.onnx.weights import HEAD, TABLE, WEIGHTS_FILE
 from bench.artifacts.forward import forward
 from bench.artifacts.reader import CanonicalArtifact, open_artifact
 from bench.artifacts.reference import gate_ids
@@ -67,19 +69,28 @@ class Model:
 
 
 def case(artifact: CanonicalArtifact, fidelity: Fidelity, batch: int, dialect: str, shapes: str = "dynamic") -> Case:
-    return Case(
-        model="small",
+    return replace(
+        PLAIN,
         scheme=artifact.scheme,
-        weights="synthetic",
         arch=artifact.arch,
-        backend="onnx",
-        device=None,
-        provider=None,
         fidelity=fidelity,
-        workload=Workload(name="pp32", prompt_tokens=32, new_tokens=0, batch=batch),
-        kv_capacity=CAPACITY,
+        workload=replace(PLAIN.workload, batch=batch),
         options={"threads": 2, "dialect": dialect, "shapes": shapes},
     )
+
+
+PLAIN = Case(
+    model="small",
+    scheme="int8",
+    weights="synthetic",
+    arch=LLAMA,
+    backend="onnx",
+    device=None,
+    provider=None,
+    fidelity="exact",
+    workload=Workload(name="pp32", prompt_tokens=32, new_tokens=0),
+    kv_capacity=CAPACITY,
+)
 
 
 def made(folder: Path, name: str, scheme: str, dialect: str = "contrib", shapes: str = "dynamic") -> Model:
@@ -217,3 +228,41 @@ def test_the_declared_gap_is_real(contrib: Model) -> None:
         session.step(ids[:, :16])
         with pytest.raises(CaseError, match="batch_size must be 1"):
             session.step(ids[:, 16:])
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("dialect", DIALECTS[1:])
+def test_weights_that_are_written_in_strips_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str, dialect: str
+) -> None:
+    """Strips of large models have odd numbers of rows that fit; two rows of int4 share bytes."""
+    monkeypatch.setattr(standard_weights, "STRIP_BYTES", 3 * 4 * LLAMA.hidden)
+    odd = made(tmp_path, "llama-tied", scheme, dialect)
+    with odd.opened("native") as session:
+        for name in odd.artifact.names():
+            fed = session.fed(name)
+            assert fed is not None and fed.same_bits(odd.artifact.tensor(name)), name
+
+
+def test_a_copied_head_is_read_back_too(tmp_path: Path) -> None:
+    tied = made(tmp_path, "llama-tied", "int8", "opset21")
+    stored = graph.stored_in(graph.load(Path(tied.prepared.path) / "native.onnx"))
+    head = stored[HEAD].mapped(Path(tied.prepared.path) / WEIGHTS_FILE, "r+")
+    head[0, 0] ^= 1
+    head.flush()
+    with tied.opened("native") as session:
+        fed = session.fed(TABLE)
+        assert fed is not None and not fed.same_bits(tied.artifact.tensor(TABLE))
+
+
+def test_fixed_shapes_of_a_case_do_not_depend_on_the_cases_beside_it() -> None:
+    def sizes(*prompts: tuple[int, int]) -> tuple[int, ...]:
+        cases = (
+            replace(PLAIN, workload=Workload(name="x", prompt_tokens=prompt, new_tokens=0, depth=depth, chunk=64))
+            for depth, prompt in prompts
+        )
+        return _prompt_sizes(LoadGroup(cases=tuple(cases)))
+
+    assert sizes((0, 32)) == (32,) and sizes((0, 64)) == (64,) and sizes((0, 32), (0, 64)) == (32, 64)
+    assert sizes((0, 0)) == sizes((1, 0)) == (16,)
+    assert sizes((0, 150)) == (22, 64) and sizes((65, 8)) == (8, 64) and sizes((0, 8)) == (8, 16)
