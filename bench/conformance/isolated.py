@@ -17,7 +17,6 @@ from typing import Any, cast, get_args
 
 from bench.api import Backend
 from bench.conformance.models import ARCHS, SCHEMES
-from bench.plan import default_options
 from bench.types import Case, Family, Fidelity, NoReason, Support, Workload
 from bench.worker import load_adapter
 
@@ -43,6 +42,8 @@ def main(target: str, providers: Sequence[str]) -> dict[str, Any]:
     backend = load_adapter(target)
     new = {name.partition(".")[0] for name in set(sys.modules) - modules}
     after = _surroundings()
+    import bench.plan  # noqa: F401  (needs msgspec, which until here would have hidden that the adapter does)
+
     blocked = Blocked(own)
     sys.meta_path.insert(0, blocked)
     return {
@@ -79,6 +80,8 @@ def _support_problems(backend: Backend, providers: Sequence[str | None]) -> Iter
 
 def cases(backend: Backend, providers: Sequence[str | None]) -> Iterator[Case]:
     """The grid: families × schemes × batch × depth × chunk × fidelity × providers × devices."""
+    from bench.plan import default_options
+
     options = default_options(backend)
     archs = {**ARCHS, "unknown": replace(ARCHS["llama"], family=cast(Family, "martian"))}
     shapes = product((1, 3, 64), (0, 100), (1, 64, 512))

@@ -45,7 +45,8 @@ class Subject:
         self.target = registry.target(name)
         self.backend: Backend = registry.load(name)
         self.provider = provider_named(self.backend, provider) if provider else None
-        self.options = parse_options(name, self.backend.options, options or {}, self.provider or self.backend.provider)
+        self._given = options or {}
+        self.options()
         self._artifacts: dict[tuple[str, str], CanonicalArtifact] = {}
         self._prepared: dict[tuple[str, str], Prepared] = {}
         self._references: dict[tuple[str, str, int], Reference] = {}
@@ -87,8 +88,12 @@ class Subject:
             fidelity=variant.fidelity,
             workload=workload or Workload(name="pp32", prompt_tokens=POSITIONS, new_tokens=0, batch=variant.batch),
             kv_capacity=variant.capacity,
-            options=dict(self.options),
+            options=self.options(),
         )
+
+    def options(self) -> dict[str, Any]:
+        """All options of the adapter: those that were given, and the defaults of the others."""
+        return parse_options(self.name, self.backend.options, self._given, self.provider or self.backend.provider)
 
     def artifact(self, variant: Variant) -> CanonicalArtifact:
         key = variant.model, variant.scheme

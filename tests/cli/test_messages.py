@@ -74,7 +74,7 @@ SMOLLM2 = ("run", "--backend", "null", "--model", "smollm2-135m-int8")
         ((*SMOLLM2, "spare"), ("unexpected extra argument (spare)",)),
         ((*NULL_SWEEP, "--resume"), ("nothing to resume", "leave --resume out")),
         (("tabel",), ("unknown command 'tabel'", "nearest: table", "bench --help")),
-        (("list", "modells"), ("'modells'", "'models', 'backends', 'workloads', 'devices'")),
+        (("list", "modells"), ("'modells'", "'models', 'backends', 'options', 'workloads', 'devices'")),
         (("prepare",), ("MODEL-SCHEME", "bench prepare --help")),
         (("prepare", "tiny-int9", "--models", "tiny.toml"), ("unknown scheme 'int9'", "nearest: int8")),
         (("cache", "verfy"), ("No such command 'verfy'", "bench cache --help")),
