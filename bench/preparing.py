@@ -123,7 +123,7 @@ class Preparer:
         prepared = self._prepared(group, backend, artifact, None, folder, at)
         prepare_s = time.monotonic() - started
         code = adapter_digest(self._settings.targets[case.backend])
-        key = _certificate_key(case, prepared, versions, at.interpreter, code)
+        key = _certificate_key(backend, case, prepared, versions, at.interpreter, code)
         certified = cache.root() / "certificates" / f"{key}.json"
         certificate = self._certificate(group, backend, artifact, prepared, certified, at)
         return Ready(
@@ -278,7 +278,7 @@ def _key(digest: str, backend: Backend, case: Case, versions: Mapping[str, str])
 
 
 def _certificate_key(
-    case: Case, prepared: Prepared, versions: Mapping[str, str], interpreter: Interpreter, code: str | None
+    backend: Backend, case: Case, prepared: Prepared, versions: Mapping[str, str], at: Interpreter, code: str | None
 ) -> str:
     """A certificate holds for these files, this runtime, device, processor and options, and this way to certify.
 
@@ -287,8 +287,9 @@ def _certificate_key(
     seal = cache.seal_digest(Path(prepared.path))
     method = [CERTIFICATE_VERSION, REFERENCE_VERSION, code]
     device = [case.provider, case.device, host.processor()]
-    elsewhere = [] if interpreter.origin == "this interpreter" else [interpreter.label, interpreter.build]
-    files = {name: Path(value) for name, value in case.options.items() if isinstance(value, str) and "/" in value}
+    elsewhere = [] if at.origin == "this interpreter" else [at.label, at.build]
+    paths = {name for name in case.options if (option := declared(backend.options, name)) is not None and option.path}
+    files = {name: Path(case.options[name]) for name in paths if case.options[name]}
     stats = {name: file.stat() for name, file in files.items() if file.is_file()}  # a library may have been replaced
     options = [case.options, {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}]
     return _digest([method, seal, dict(versions), device, options, asdict(case.arch), *elsewhere])

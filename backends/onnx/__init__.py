@@ -8,8 +8,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from backends.onnx.exporting import Exporting
-from backends.onnx.known import CPU, HOST, NAMES, PROVIDERS, UNKNOWN, dialects, known, shapes
+from backends.onnx.exporting import SCHEMES, Exporting
+from backends.onnx.known import CPU, HOST, NAMES, PROVIDERS, UNKNOWN, Dialect, Shapes, dialects, known, shapes
 from bench.api import Artifact, Progress
 from bench.errors import CaseError, missing_imports, unknown_name
 from bench.types import (
@@ -27,7 +27,6 @@ from bench.types import (
 if TYPE_CHECKING:
     from backends.onnx.session import OnnxSession
 
-SCHEMES = ("int8", "int4", "fp16")
 ONNX = "onnx>=1.21"
 DOWNLOAD_BYTES, DISK_BYTES = 50_000_000, 210_000_000
 RESIDENT = {"int8": 40 / 34, "int4": 24 / 18, "fp16": 2.2}
@@ -59,7 +58,7 @@ class Onnx(Exporting):
             default=UNKNOWN.dialect,
             by_provider=dialects(),
             help="operators that the graph is made of",
-            choices=("contrib", "opset21", "opset17"),
+            choices=get_args(Dialect),
             prepare=True,
         ),
         "shapes": Option(
@@ -67,7 +66,7 @@ class Onnx(Exporting):
             default=UNKNOWN.shapes,
             by_provider=shapes(),
             help="whether every shape is fixed when the session is made",
-            choices=("dynamic", "static"),
+            choices=get_args(Shapes),
         ),
         "plugin": Option(
             kind=str, default=None, help="path of a plugin provider's library", path=True, brings_provider=True

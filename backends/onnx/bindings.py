@@ -6,6 +6,7 @@ bound again before every step.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +37,7 @@ class Bound:
     again: frozenset[str]
 
 
-class Binding:
+class Binding(ABC):
     """A step of `rows` rows of `count` tokens that gives logits of `heads` positions a row, into `logits`."""
 
     def __init__(self, bound: Bound, rows: int, count: int, heads: int, logits: Float32):
@@ -60,13 +61,13 @@ class Binding:
     constant: frozenset[str] = frozenset()
     """Inputs that no step changes."""
 
+    @abstractmethod
     def inputs(self, bound: Bound) -> dict[str, npt.NDArray[Any]]:
         """The dialect's own inputs, of which `place` writes all but the constant ones."""
-        raise NotImplementedError
 
+    @abstractmethod
     def place(self, start: int, count: int) -> None:
         """`count` tokens follow on `start` in the cache; where the binding takes more the last one repeats."""
-        raise NotImplementedError
 
     def run(self, token_ids: Int32, start: int) -> None:
         """Append `token_ids` [rows, n]; fewer rows or tokens than the binding has are filled up with the last ones."""

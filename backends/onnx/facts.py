@@ -30,9 +30,9 @@ def facts(loaded: Loaded) -> SessionFacts:
     model = graph.load(loaded.path)
     placement = _placement(loaded, model)
     counts = (1, *loaded.prompts) if loaded.prompts else (1, PATH_ROWS, loaded.prompt_rows)
-    found = rounding.probe(loaded, counts)
+    found = rounding.probe(loaded, model, counts)
     kernels = _kernels(model, placement)
-    phases = {count: replace(_phase(found[count], loaded), kernels=kernels) for count in counts}
+    phases = {count: replace(_phase(found[count], loaded, model), kernels=kernels) for count in counts}
     prompt, path = phases[loaded.prompt_rows], phases.get(PATH_ROWS)
     on_cpu = {place.device for place in placement if place.matmul_share} == {CPU}
     resident = held.resident_bytes(loaded, model, rounded=phases[1].activations.startswith("a8"))
@@ -52,7 +52,7 @@ def facts(loaded: Loaded) -> SessionFacts:
         resident_weight_bytes=sum(resident.values()) if on_cpu else None,
         embedding_bytes=sum(resident[name] for name in table) if on_cpu else None,
         kv_bytes_per_token=2 * loaded.arch.layers * loaded.arch.kv_rows * (2 if loaded.halved else 4),
-        evidence=_evidence(loaded, found, options, kv_cache),
+        evidence=_evidence(loaded, model, found, options, kv_cache),
     )
 
 
@@ -74,10 +74,10 @@ def _placement(loaded: Loaded, model: onnx.ModelProto) -> tuple[Placement, ...]:
     )
 
 
-def _phase(found: Rounding | None, loaded: Loaded) -> PhaseFacts:
+def _phase(found: Rounding | None, loaded: Loaded, model: onnx.ModelProto) -> PhaseFacts:
     """As a class of errors; where nothing was found, as the graph is written."""
     if found is None:
-        rounds = graph.accuracy_levels(graph.load(loaded.path)) == {4}
+        rounds = graph.accuracy_levels(model) == {4}
         written = PhaseFacts(activations="a8-g32" if rounds else "f32", compute="f32")
         return replace(written, activations="f16", product_results="f16") if loaded.halved else written
     if found.inputs.startswith("a8") or found.inputs == "f32" or found.others == found.inputs:
@@ -98,7 +98,7 @@ def _kernels(model: onnx.ModelProto, placement: tuple[Placement, ...]) -> dict[s
 
 
 def _evidence(
-    loaded: Loaded, found: Mapping[int, Rounding | None], options: Any, kv_cache: str
+    loaded: Loaded, model: onnx.ModelProto, found: Mapping[int, Rounding | None], options: Any, kv_cache: str
 ) -> tuple[Evidence, ...]:
     rows = ", ".join(f"{_told(way)} at {count} rows" for count, way in sorted(found.items()))
     told = [
@@ -109,7 +109,7 @@ def _evidence(
             f"KV cache {kv_cache} in {loaded.memory.told}; past is present",
         ),
         (f"a product of {rounding.PROBED} alone, on this provider with these options", f"rounds as {rows}"),
-        (loaded.path.name, f"dialect {loaded.dialect}, {held.declared(graph.load(loaded.path))}"),
+        (loaded.path.name, f"dialect {loaded.dialect}, {held.declared(model)}"),
     ]
     if loaded.prompts:
         sizes = ", ".join(map(str, (1, *loaded.prompts)))

@@ -35,12 +35,16 @@ class Loaded:
     notes: Mapping[str, Any]
     path: Path
     opened: Opened
-    decode: Any
     prompts: Mapping[int, Any]
     prompt_rows: int
     caches: Mapping[str, Any]
     memory: KvMemory
     tables: tuple[Float32, Float32]
+
+    @property
+    def decode(self) -> Any:
+        """The session of steps of one token."""
+        return self.opened.session
 
     @property
     def device(self) -> Device:
@@ -82,7 +86,7 @@ class Loaded:
         return standard_weights.read_back({**beside, **stored}, file, self.arch, tensor)
 
     def bound(self, session: Any) -> Bound:
-        """What every binding of `session`, one of the two, needs."""
+        """What every binding of `session`, one of its own, needs."""
         return Bound(
             session=session,
             caches=self.caches,
@@ -99,8 +103,8 @@ def load(group: LoadGroup, prepared: Prepared) -> Loaded:
     arch = Arch.from_json(prepared.notes["arch"])
     path = Path(prepared.path) / f"{case.fidelity}.onnx"
     sizes, prompts = _prompt_sizes(group), {}
+    fixed = {"batch": group.batch, "capacity": group.kv_capacity}
     if case.options.get("shapes") == STATIC:
-        fixed = {"batch": group.batch, "capacity": group.kv_capacity}
         opened = providers.open_session(path, case, {**fixed, "n": 1, "k": 1})
         also = {size: providers.open_session(path, case, {**fixed, "n": size, "k": PATH_ROWS}) for size in sizes}
         prompts = {size: other.session for size, other in also.items()}
@@ -115,10 +119,9 @@ def load(group: LoadGroup, prepared: Prepared) -> Loaded:
         notes=prepared.notes,
         path=path,
         opened=opened,
-        decode=opened.session,
         prompts=prompts,
         prompt_rows=max(sizes),
-        caches=_allocated(opened.session, group, (memory.kind, memory.index)),
+        caches=_allocated(opened.session, fixed, (memory.kind, memory.index)),
         memory=memory,
         tables=_rope_tables(prepared.notes["inv_freq"], group.kv_capacity),
     )
@@ -136,9 +139,8 @@ def _prompt_sizes(group: LoadGroup) -> tuple[int, ...]:
     return tuple(sorted(several if max(several, default=0) >= PATH_ROWS else several | {PATH_ROWS}))
 
 
-def _allocated(session: Any, group: LoadGroup, where: tuple[str, int]) -> dict[str, Any]:
-    """The caches that the graph takes, by their names in it without `past.`."""
-    fixed = {"batch": group.batch, "capacity": group.kv_capacity}
+def _allocated(session: Any, fixed: Mapping[str, int], where: tuple[str, int]) -> dict[str, Any]:
+    """The caches that the graph takes, by their names in it without `past.`; `fixed` are its symbolic dimensions."""
     caches = {}
     for taken in session.get_inputs():
         if taken.name.startswith("past."):

@@ -32,8 +32,8 @@ class Plugin:
 
 
 _installed: dict[str, Plugin] = {}
-_libraries: dict[str, str] = {}
-"""By path: the provider that the library is to bring."""
+_libraries: set[str] = set()
+"""Paths of those that were registered by it."""
 
 
 def entries() -> list[Any]:
@@ -75,12 +75,12 @@ def register_library(path: str, provider: str) -> None:
             cause=cause,
             remedy="give the path of a library built for this version of ONNX Runtime, with its own libraries in reach",
         ) from error
-    _libraries[path] = provider
+    _libraries.add(path)
 
 
 def of_library(path: str) -> list[Any]:
     """What the runtime lists of the plugin in the library `path`."""
-    return [entry for entry in entries() if _told(entry).get(LIBRARY_PATH) == path]
+    return [entry for entry in entries() if path_of(entry) == path]
 
 
 def unusable() -> dict[str, str]:

@@ -7,7 +7,7 @@ that the answer also tells whether what is not a product is rounded.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,19 +49,21 @@ class Rounding:
         return self.inputs, self.others, self.results if self.others == "f32" else ""
 
 
-def probe(loaded: Loaded, counts: tuple[int, ...]) -> dict[int, Rounding | None]:
-    """How steps of each number of tokens round; None where no way of rounding explains the answer clearly."""
+def probe(loaded: Loaded, model: onnx.ModelProto, counts: tuple[int, ...]) -> dict[int, Rounding | None]:
+    """How steps of each number of tokens round in the loaded `model`; None where no way explains the answer clearly."""
     codes = loaded.codes(PROBED)
     assert codes is not None  # every model has this tensor
-    model = _alone(graph.load(loaded.path), loaded.path, codes.shape[1]).SerializeToString()
-    answering = {count: _answering(loaded, model, count) for count in counts}
-    return {count: _found(session, codes, count) if session else None for count, session in answering.items()}
+    alone = _alone(model, loaded.path, codes.shape[1]).SerializeToString()
+    if not loaded.prompts:
+        session = _answering(loaded, alone, {})
+        return {count: _found(session, codes, count) for count in counts}
+    return {count: _found(_answering(loaded, alone, {"n": count}), codes, count) for count in counts}
 
 
-def _answering(loaded: Loaded, model: bytes, count: int) -> Any | None:
+def _answering(loaded: Loaded, alone: bytes, dims: Mapping[str, int]) -> Any | None:
     """The product alone, loaded as the model is; None where the provider asked for does not take it so."""
     try:
-        session = providers.open_session(model, loaded.case, {"n": count} if loaded.prompts else None).session
+        session = providers.open_session(alone, loaded.case, dims).session
     except Exception:  # it takes the model, and its own reason not to take so small a graph decides nothing
         return None
     taken = {
@@ -109,7 +111,9 @@ def _inline(name: str, entry: Stored, file: Path) -> onnx.TensorProto:
     return tensor
 
 
-def _found(session: Any, codes: Codes, count: int) -> Rounding | None:
+def _found(session: Any | None, codes: Codes, count: int) -> Rounding | None:
+    if session is None:
+        return None
     inputs = np.random.default_rng(count).standard_normal((count, codes.shape[1]), dtype=np.float32)
     answer = session.run(None, {"rows": inputs[None]})[0][0, :, :COLUMNS]
     weights = codes.values(0, min(COLUMNS, codes.shape[0]))

@@ -100,8 +100,10 @@ class OnnxSession:
         return bound
 
     def _run(self, bound: Binding, token_ids: Int32, start: int) -> None:
-        with _translating("step"):
+        try:
             bound.run(token_ids, start)
+        except Exception as error:
+            raise translated(error, "step") from error
 
 
 class StaticSession(OnnxSession):

@@ -38,7 +38,7 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> Runtime:
     monkeypatch.setattr(onnxruntime, "InferenceSession", fake.session)
     monkeypatch.setattr(onnxruntime, "SessionOptions", Options)
     monkeypatch.setattr(plugins, "_installed", {})
-    monkeypatch.setattr(plugins, "_libraries", {})
+    monkeypatch.setattr(plugins, "_libraries", set())
     monkeypatch.setattr(plugins.pkgutil, "iter_modules", list)
     return fake
 
